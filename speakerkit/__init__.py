@@ -1,0 +1,3 @@
+"""speakerkit: speaker verification in the Kaldi recipe style."""
+
+__version__ = "0.1.0"

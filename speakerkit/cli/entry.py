@@ -1,0 +1,292 @@
+"""What every command shares: the parser's shape, the options that mean the same everywhere, how errors are told."""
+
+import argparse
+import errno
+import json
+import logging
+import math
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from speakerkit import __version__
+from speakerkit.errors import ConfigError, DataError, DataErrors, MachineError
+
+SCHEMA = 1              # of the --json object
+MOST_FAULTS = 10        # told one a line; then a count
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+log = logging.getLogger("speakerkit")
+
+
+class Terminated(BaseException):
+    """SIGTERM: open files are dropped in order, then the command ends with 143."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}\nhint: {self.prog} --help\n")
+
+
+def make_parser(name: str, summary: str, example: str, formats: str = "") -> argparse.ArgumentParser:
+    """A parser in the house's shape: long options only, no abbreviations, an example that runs.
+
+    Args:
+        name: the command, e.g. "score-trials".
+        summary: what it does, in a sentence.
+        example: one command line that runs.
+        formats: the line format of each file it reads and writes; shown below the options.
+    """
+    epilog = (formats.strip("\n") + "\n\n" if formats else "") + f"example:\n  {example}\n"
+    parser = _Parser(prog=name, description=summary, epilog=epilog, allow_abbrev=False, add_help=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    common = parser.add_argument_group("common options")
+    common.add_argument("--help", action="help", help="show this text")
+    common.add_argument("--version", action="version", version=f"{name} (speakerkit {__version__})", help="show the version")
+    common.add_argument("--json", metavar="FILE", help="also write the result as one flat JSON object, on failure too")
+    common.add_argument("--quiet", action="store_true", help="results and errors only: no talk, no progress bar")
+    return parser
+
+
+def _number(kind: type, low: float, high: float, text: str):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:  # also refuses nan
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+    return value
+
+
+def number(kind: type, low: float, high: float) -> Callable:
+    """An argparse type: an int or float within [low, high]; 'nan' and 'inf' are refused by the range."""
+    return lambda text: _number(kind, low, high, text)
+
+
+def usable_cores() -> int:
+    """Processor cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """--overwrite."""
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that other options or inputs made")
+
+
+def add_nj_option(parser: argparse.ArgumentParser) -> None:
+    """--nj N: workers, one thread each."""
+    parser.add_argument("--nj", type=number(int, 1, 4096), default=usable_cores(), metavar="N",
+                        help="workers, one thread each (default: the usable cores, here %(default)s)")
+
+
+def add_seed_option(parser: argparse.ArgumentParser, default: int = 1) -> None:
+    """--seed N."""
+    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=default, metavar="N",
+                        help="seed of everything random (default: %(default)s)")
+
+
+def add_config_option(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """--config FILE."""
+    parser.add_argument("--config", metavar="FILE", required=required, help="TOML of a whole system, e.g. conf/resnet34.toml")
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda or cuda:N")
+    return text
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """--device and --precision."""
+    parser.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:N",
+                        help="where the network runs (default: auto, a GPU where there is one)")
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
+                        help="auto: bfloat16 where the processor or GPU computes it fast (default: auto)")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model, --device and --precision."""
+    parser.add_argument("--model", metavar="MODEL",
+                        help="a .safetensors file, an experiment folder or a bundled model's name "
+                             "(default: $SPEAKERKIT_MODEL, else the bundled model)")
+    add_device_options(parser)
+
+
+def _channel(text: str) -> int | str:
+    return "mix" if text == "mix" else _number(int, 0, 65535, text)
+
+
+def _max_bad(text: str) -> tuple[float, bool]:
+    if text.endswith("%"):
+        return _number(float, 0, 100, text[:-1]) / 100, True
+    return _number(int, 0, 10**12, text), False
+
+
+def add_audio_options(parser: argparse.ArgumentParser, max_bad: bool = True) -> None:
+    """How recordings are read, and how many bad ones are left out."""
+    group = parser.add_argument_group("recordings")
+    group.add_argument("--channel", type=_channel, metavar="N|mix",
+                       help="the channel of multi-channel recordings, from 0, or their mean; without it they are an error")
+    group.add_argument("--pcm-rate", type=number(int, 1000, 384000), metavar="HZ",
+                       help="sample rate of raw .pcm files (16-bit little-endian)")
+    group.add_argument("--min-duration", type=number(float, 0.025, 1e6), default=0.3, metavar="SECONDS",
+                       help="shorter recordings are bad (default: %(default)s)")
+    group.add_argument("--accept-truncated", action="store_true", help="take what is there of recordings that break off")
+    group.add_argument("--allow-pipes", action="store_true", help="run entries that begin or end in '|' as shell commands")
+    if max_bad:
+        group.add_argument("--max-bad", type=_max_bad, default=(0, False), metavar="N|P%",
+                           help="leave out up to N (or P percent) bad recordings (default: 0)")
+
+
+def audio_options(args: argparse.Namespace):
+    """``io.audio.AudioOptions`` from what add_audio_options added."""
+    from speakerkit.io.audio import AudioOptions
+    return AudioOptions(channel=args.channel, pcm_rate=args.pcm_rate, min_duration_s=args.min_duration,
+                        accept_truncated=args.accept_truncated, allow_pipes=args.allow_pipes)
+
+
+def max_bad(args: argparse.Namespace) -> Callable[[int], int]:
+    """A function from the number of recordings to the number that may be bad."""
+    value, is_share = args.max_bad
+    return lambda total: int(value * total) if is_share else int(value)
+
+
+def add_operating_point_options(parser: argparse.ArgumentParser, p_target: float = 0.01, c_miss: float = 1.0,
+                                c_fa: float = 1.0) -> None:
+    """--p-target, --c-miss and --c-fa of the detection cost."""
+    group = parser.add_argument_group("operating point of minDCF")
+    group.add_argument("--p-target", type=number(float, 1e-9, 1 - 1e-9), default=p_target, metavar="P",
+                       help="prior of a target trial (default: %(default)s)")
+    group.add_argument("--c-miss", type=number(float, 1e-9, 1e9), default=c_miss, metavar="C",
+                       help="cost of a miss (default: %(default)s)")
+    group.add_argument("--c-fa", type=number(float, 1e-9, 1e9), default=c_fa, metavar="C",
+                       help="cost of a false alarm (default: %(default)s)")
+
+
+class _TellFormatter(logging.Formatter):
+    def __init__(self, program: str):
+        super().__init__()
+        self.program = program
+
+    def format(self, record: logging.LogRecord) -> str:
+        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        return f"{self.program}: {kind}{record.getMessage()}"
+
+
+def _begin(program: str, quiet: bool) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_TellFormatter(program))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    log.propagate = False
+
+    def terminate(signum, frame):
+        raise Terminated()
+    try:
+        signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread: the caller owns the signals
+        pass
+
+
+def _tell_data_error(program: str, error: DataError) -> None:
+    faults = error.faults if isinstance(error, DataErrors) else [error]
+    for fault in faults[:MOST_FAULTS]:
+        print(f"{program}: {fault}", file=sys.stderr)
+    if len(faults) > MOST_FAULTS:
+        print(f"{program}: ... and {len(faults) - MOST_FAULTS:,} more", file=sys.stderr)
+
+
+def _translated(error: BaseException) -> BaseException:
+    """A library's word for a full disk or too little memory as a MachineError."""
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return MachineError(f"{error.filename or 'output'}: {error.strerror}")
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
+        return MachineError(f"out of memory: {error}")
+    return error
+
+
+def _exit_code(program: str, error: BaseException) -> int:
+    """Tell an error on stderr; returns the exit code it stands for."""
+    error = _translated(error)
+    if isinstance(error, DataError):
+        _tell_data_error(program, error)
+        return 1
+    if isinstance(error, ConfigError):
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    if isinstance(error, MachineError):
+        print(f"{program}: {error}", file=sys.stderr)
+        return 75
+    if isinstance(error, KeyboardInterrupt):
+        print(f"{program}: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    if isinstance(error, Terminated):
+        print(f"{program}: stopped by SIGTERM", file=sys.stderr)
+        return 143
+    traceback.print_exception(error)
+    print(f"{program}: a bug in speakerkit {__version__}; please report it with the lines above", file=sys.stderr)
+    return 70
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _write_report(program: str, args: argparse.Namespace, code: int, started: float, error: str | None) -> int:
+    from speakerkit.io import files
+    status = {0: "ok", 1: "bad-data", 2: "bad-configuration", 75: "machine-failed"}.get(code, "stopped" if code > 128 else "bug")
+    head = {"command": program, "schema": SCHEMA, "version": __version__, "status": status, "exit_code": code,
+            "seconds": round(time.monotonic() - started, 3)}
+    if error:
+        head["error"] = error
+    try:
+        if args.json == "-":
+            print(json.dumps(head | _finite(args.report), ensure_ascii=False, allow_nan=False))
+        else:
+            files.write_json(args.json, head | _finite(args.report))
+    except (OSError, MachineError) as failure:
+        print(f"{program}: --json: {failure}", file=sys.stderr)
+        return code or 75
+    return code
+
+
+def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None],
+        argv: list[str] | None = None) -> int:
+    """Parse, call, and turn what happens into an exit code (interface: 0, 1, 2, 70, 75, 130, 143).
+
+    ``function`` gets the parsed options and fills ``args.report`` (a dictionary for --json) as it
+    goes, so that what is known stands there on failure too.
+    """
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as end:  # argparse: 0 for --help, 2 for a wrong command line
+        return int(end.code or 0)
+    program, started = parser.prog, time.monotonic()
+    args.report = {}
+    _begin(program, args.quiet)
+    code, told = 0, None
+    try:
+        function(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `... | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except BaseException as error:  # the one place where everything ends in an exit code
+        told = str(error) or type(error).__name__
+        code = _exit_code(program, error)
+    if args.json:
+        code = _write_report(program, args, code, started, told)
+    return code
