@@ -1,0 +1,43 @@
+# make demo    train and score a small system on artificial talkers, then verify two recordings
+# make test    lint, then every test
+# make lint    ruff and shellcheck
+# make bench   speed of features, extraction and scoring on this machine
+#
+# Each makes its own environment in .venv: Python 3.11 or newer is all it needs. Another
+# interpreter: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SHELL_SCRIPTS := .ci/run $(wildcard recipes/*.sh recipes/*/*.sh)
+
+.PHONY: demo test lint bench
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed-plot
+	recipes/mini/run.sh
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR $(SHELL_SCRIPTS)
+
+bench: $(VENV)/.installed-plot
+	$(BIN)/python local/bench.py
+
+# A stamp is younger than the files that say what to install, so a new dependency is installed by
+# the next make. The tests draw plots too, so what they need includes what the demo needs.
+$(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable '.[test,plot]'
+	touch $@ $(VENV)/.installed-plot
+
+$(VENV)/.installed-plot: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --editable '.[plot]'
+	touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "speakerkit needs Python 3.11 or newer and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v[:2])'
+	@echo 'making the environment $(VENV): this downloads torch, some minutes the first time' >&2
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
