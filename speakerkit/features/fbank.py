@@ -1,0 +1,144 @@
+"""Kaldi-compatible log-mel filterbank: the only place that computes one.
+
+Follows Kaldi's feature-window.cc and mel-computations.cc: per frame dither, DC removal,
+pre-emphasis, window, zero-padding, |DFT|^2, triangular filters on the mel scale
+1127 ln(1 + f / 700), floor, natural logarithm. torchaudio's compliance.kaldi.fbank and
+kaldi-native-fbank compute the same numbers; the tests hold all three together.
+"""
+
+import functools
+import math
+
+import numpy as np
+import torch
+
+from speakerkit.config import FbankConfig
+
+EPSILON = 1.1920928955078125e-07    # float32 epsilon: the floor of a mel energy before its logarithm
+
+
+def num_frames(num_samples: int | torch.Tensor, config: FbankConfig) -> int | torch.Tensor:
+    """Frames that ``num_samples`` samples give; a tensor of lengths gives a tensor.
+
+    With snip_edges: 1 + floor((n - length) / shift), 0 below one frame. Without: round(n / shift).
+    """
+    if config.snip_edges:
+        frames = 1 + (num_samples - config.frame_length) // config.frame_shift
+        return frames.clamp(min=0) if isinstance(frames, torch.Tensor) else max(frames, 0)
+    return (num_samples + config.frame_shift // 2) // config.frame_shift
+
+
+def chunk_samples(chunk_frames: int, config: FbankConfig) -> int:
+    """The fewest samples that give ``chunk_frames`` frames with snip_edges."""
+    return (chunk_frames - 1) * config.frame_shift + config.frame_length
+
+
+def _window(config: FbankConfig) -> np.ndarray:
+    """(frame_length,) float64; all windows symmetric, as Kaldi's."""
+    n = config.frame_length
+    phase = 2 * math.pi * np.arange(n) / (n - 1)
+    hann = 0.5 - 0.5 * np.cos(phase)
+    coeff = config.blackman_coeff
+    return {
+        "povey": hann ** 0.85,
+        "hamming": 0.54 - 0.46 * np.cos(phase),
+        "hanning": hann,
+        "blackman": coeff - 0.5 * np.cos(phase) + (0.5 - coeff) * np.cos(2 * phase),
+        "sine": np.sin(0.5 * phase),
+        "rectangular": np.ones(n),
+    }[config.window_type]
+
+
+def mel_filters(config: FbankConfig) -> np.ndarray:
+    """Triangular filters (fft_length / 2 + 1, num_mel_bins), float64; the Nyquist bin has weight 0 as in Kaldi."""
+    def mel(hz):
+        return 1127.0 * np.log(1.0 + np.asarray(hz) / 700.0)
+
+    num_bins = config.fft_length // 2
+    edges = np.linspace(mel(config.low_freq), mel(config.upper_freq), config.num_mel_bins + 2)
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    bins = mel(config.sample_rate / config.fft_length * np.arange(num_bins))[:, None]
+    rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    return np.concatenate([filters, np.zeros((config.fft_length // 2 + 1 - num_bins, config.num_mel_bins))])
+
+
+@functools.lru_cache(maxsize=16)
+def _constants(config: FbankConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    window = torch.from_numpy(_window(config)).to(device, torch.float32)
+    filters = torch.from_numpy(mel_filters(config)).to(device, torch.float32)
+    return window, filters
+
+
+def _reflected_frames(samples: torch.Tensor, lengths: torch.Tensor | None, config: FbankConfig) -> torch.Tensor:
+    """Frames centred on multiples of the shift; beyond either end the signal is mirrored (snip_edges off)."""
+    if lengths is None:
+        lengths = torch.full(samples.shape[:-1], samples.shape[-1], device=samples.device)
+    frames = num_frames(samples.shape[-1], config)
+    start = config.frame_shift // 2 - config.frame_length // 2
+    at = (torch.arange(frames, device=samples.device)[:, None] * config.frame_shift + start
+          + torch.arange(config.frame_length, device=samples.device))    # (frames, frame_length)
+    period = 2 * lengths[..., None, None]
+    at = at.expand(*samples.shape[:-1], *at.shape).remainder(period)
+    at = torch.where(at < lengths[..., None, None], at, period - 1 - at)
+    return samples.gather(-1, at.flatten(-2)).unflatten(-1, (frames, config.frame_length))
+
+
+def compute_fbank(samples: torch.Tensor, config: FbankConfig, lengths: torch.Tensor | None = None,
+                  generator: torch.Generator | None = None) -> torch.Tensor:
+    """Log-mel filterbank energies of one utterance or of a padded batch, by the same arithmetic.
+
+    Args:
+        samples: (num_samples,) or (batch, num_samples) float32 in [-1, 1], on any device.
+        config: its options; samples are multiplied by ``waveform_scale`` first.
+        lengths: (batch,) true numbers of samples of a padded batch; only without snip_edges do
+            they matter to the valid frames. Frames past ``num_frames(lengths)`` are meaningless.
+        generator: draws the dither; needed when ``config.dither`` > 0, on the samples' device.
+
+    Returns:
+        (..., num_frames, num_columns) float32: natural logarithms of energies where
+        ``use_log_fbank``; the energy column first, or last with ``htk_compat``.
+
+    Raises:
+        ValueError: fewer samples than one frame, another dtype or shape, dither without a generator.
+    """
+    if samples.dtype != torch.float32 or samples.dim() not in (1, 2):
+        raise ValueError(f"samples are {samples.dtype} of shape {tuple(samples.shape)}; want float32 (n,) or (batch, n)")
+    if num_frames(samples.shape[-1], config) < 1:
+        raise ValueError(f"{samples.shape[-1]} samples are less than one frame of {config.frame_length}")
+    if config.dither > 0 and generator is None:
+        raise ValueError(f"dither {config.dither} needs a generator")
+    window, filters = _constants(config, samples.device)
+    samples = samples * config.waveform_scale if config.waveform_scale != 1.0 else samples
+    if config.snip_edges:
+        frames = samples.unfold(-1, config.frame_length, config.frame_shift)    # (..., frames, frame_length)
+    else:
+        frames = _reflected_frames(samples, lengths, config)
+    if config.dither > 0:
+        noise = torch.randn(frames.shape, generator=generator, device=frames.device)
+        frames = frames + config.dither * noise
+    if config.remove_dc_offset:
+        frames = frames - frames.mean(dim=-1, keepdim=True)
+    energy = _log_energy(frames, config) if config.use_energy and config.raw_energy else None
+    if config.preemphasis > 0:
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        frames = frames - config.preemphasis * previous
+    frames = frames * window
+    if config.use_energy and not config.raw_energy:
+        energy = _log_energy(frames, config)
+    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=config.fft_length)).square().sum(dim=-1)
+    if not config.use_power:
+        spectrum = spectrum.sqrt()
+    mel = spectrum @ filters
+    if config.use_log_fbank:
+        mel = mel.clamp_(min=EPSILON).log_()
+    if energy is None:
+        return mel
+    columns = [mel, energy] if config.htk_compat else [energy, mel]
+    return torch.cat(columns, dim=-1)
+
+
+def _log_energy(frames: torch.Tensor, config: FbankConfig) -> torch.Tensor:
+    """(..., num_frames, 1): the logarithm of each frame's energy, floored."""
+    energy = frames.square().sum(dim=-1, keepdim=True).clamp(min=EPSILON).log()
+    return energy.clamp(min=math.log(config.energy_floor)) if config.energy_floor > 0 else energy

@@ -1,0 +1,103 @@
+"""What the ResNets share: convolutions that keep padding exact in padded batches, and the residual block.
+
+Tensors are (batch, channels, time, frequency). ``lengths`` is (batch,) valid time steps of a padded
+batch, or None when nothing is padded. Everything that looks at neighbours in time sets what lies
+past ``lengths`` to zero first, so an utterance sees the zeros it would see alone.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def time_mask(lengths: torch.Tensor, num_steps: int) -> torch.Tensor:
+    """(batch, 1, num_steps, 1) bool: True where a step belongs to the utterance."""
+    steps = torch.arange(num_steps, device=lengths.device)
+    return (steps < lengths[:, None])[:, None, :, None]
+
+
+def halved(lengths: torch.Tensor | None, stride: int) -> torch.Tensor | None:
+    """Lengths after a 3x3 or 1x1 convolution of stride 1 or 2: ceil(n / stride)."""
+    return lengths if lengths is None or stride == 1 else (lengths + 1) // 2
+
+
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution without bias whose output has ceil(n / stride) steps on both axes.
+
+    ``same_padding`` pads as TensorFlow's "same" does: at stride 2 an even length only at its end,
+    an odd one on both sides. Otherwise one step on every side. The output shapes agree, the values
+    don't: with 80 mel bins the windows lie one step apart at each of the three halvings.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, same_padding: bool = False):
+        super().__init__(in_channels, out_channels, 3, stride=stride, bias=False)
+        self.same_padding = same_padding and stride == 2
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        if lengths is not None:
+            x = x * time_mask(lengths, x.shape[2])
+        if not self.same_padding:
+            return F.conv2d(x, self.weight, None, self.stride, 1)
+        x = F.pad(x, (x.shape[3] % 2, 1))                       # frequency
+        if lengths is None:
+            x = F.pad(x, (0, 0, x.shape[2] % 2, 1))             # time
+        else:  # each utterance by its own parity, in one batch
+            odd = (lengths % 2 == 1)[:, None, None, None]
+            x = torch.where(odd, F.pad(x, (0, 0, 1, 1)), F.pad(x, (0, 0, 0, 2)))
+        return F.conv2d(x, self.weight, None, self.stride)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut.
+
+    Post-activation (WeSpeaker, 3D-Speaker): conv, norm, ReLU, conv, norm, + shortcut, ReLU.
+    Pre-activation (the reference): norm, ReLU, conv, norm, ReLU, conv, + shortcut of the raw
+    input, and nothing after the sum.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, pre_activation: bool, norm):
+        super().__init__()
+        self.pre_activation, self.stride = pre_activation, stride
+        self.conv1 = Conv3x3(in_channels, out_channels, stride, same_padding=pre_activation)
+        self.norm1 = norm(in_channels if pre_activation else out_channels)
+        self.conv2 = Conv3x3(out_channels, out_channels)
+        self.norm2 = norm(out_channels)
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                                          norm(out_channels))
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        after = halved(lengths, self.stride)
+        if self.pre_activation:
+            x = self.conv1(F.relu(self.norm1(x)), lengths)
+            return self.conv2(F.relu(self.norm2(x)), after) + shortcut
+        x = F.relu(self.norm1(self.conv1(x, lengths)))
+        return F.relu(self.norm2(self.conv2(x, after)) + shortcut)
+
+
+class ResidualTrunk(nn.Module):
+    """Stem and four stages of residual blocks; channels double and both axes halve from stage to stage."""
+
+    def __init__(self, base_channels: int, num_blocks: tuple[int, ...], pre_activation: bool, norm):
+        super().__init__()
+        self.stem = Conv3x3(1, base_channels)
+        self.stem_norm = norm(base_channels)
+        blocks, channels = [], base_channels
+        for stage, count in enumerate(num_blocks):
+            width = base_channels << stage
+            for index in range(count):
+                stride = 2 if stage > 0 and index == 0 else 1
+                blocks.append(ResidualBlock(channels, width, stride, pre_activation, norm))
+                channels = width
+        self.blocks = nn.ModuleList(blocks)
+        self.out_channels = channels
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
+        """(batch, num_frames, bins) to ((batch, out_channels, ceil(frames / 8), ceil(bins / 8)), lengths there)."""
+        x = F.relu(self.stem_norm(self.stem(features.unsqueeze(1), lengths)))
+        for block in self.blocks:
+            x = block(x, lengths)
+            lengths = halved(lengths, block.stride)
+        return x, lengths

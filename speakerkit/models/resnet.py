@@ -1,0 +1,112 @@
+"""ResNet34 speaker networks: features -> embedding.
+
+``ResNet34`` is WeSpeaker's and 3D-Speaker's, ``ReferenceResNet34`` the published CN-Celeb model's
+(FunASR, 5.60 M values). Both work on (batch, num_frames, num_mel_bins) and are exact in padded
+batches: given ``lengths``, an utterance's embedding is the one it has alone.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from speakerkit.config import ModelConfig
+from speakerkit.models.blocks import ResidualTrunk, halved
+from speakerkit.models.pooling import pool_over_time, pool_over_time_and_frequency
+
+
+class ResNet34(nn.Module):
+    """Post-activation trunk, mean and deviation over time, one or two embedding layers."""
+
+    def __init__(self, config: ModelConfig, num_mel_bins: int):
+        super().__init__()
+        self.std_floor = config.std_floor
+        norm = nn.BatchNorm2d                                   # eps 1e-5, momentum 0.1
+        self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, pre_activation=False, norm=norm)
+        freq = torch.tensor(num_mel_bins)
+        for _ in range(3):
+            freq = halved(freq, 2)
+        self.embedding = nn.Linear(2 * self.trunk.out_channels * int(freq), config.embedding_dim)
+        self.second = None
+        if config.two_embedding_layers:
+            self.second = nn.Sequential(nn.ReLU(), nn.BatchNorm1d(config.embedding_dim, affine=False),
+                                        nn.Linear(config.embedding_dim, config.embedding_dim))
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Embeddings.
+
+        Args:
+            features: (batch, num_frames, num_mel_bins), at least one frame.
+            lengths: (batch,) int64 valid frames of a padded batch, or None.
+
+        Returns:
+            (batch, embedding_dim) float32, not length-normalised.
+        """
+        x, lengths = self.trunk(features, lengths)
+        embedding = self.embedding(pool_over_time(x, lengths, self.std_floor))
+        return embedding if self.second is None else self.second(embedding)
+
+    def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
+        """What the margin softmax sees while training: the embedding itself."""
+        return embedding
+
+
+class ReferenceResNet34(nn.Module):
+    """The published network, exactly: pre-activation blocks, "same" padding, batch norm eps 1e-3.
+
+    The embedding is the first dense layer's output before its ReLU; two more layers lie between
+    it and the classifier, so it never was the vector whose angle was trained.
+    """
+
+    def __init__(self, config: ModelConfig, num_mel_bins: int):
+        super().__init__()
+        del num_mel_bins                                        # frequency is pooled away: any number of bins fits
+        self.std_floor = config.std_floor
+        norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.5)
+        self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, pre_activation=True, norm=norm)
+        channels, dim = self.trunk.out_channels, config.embedding_dim
+        self.dense = nn.Conv2d(channels, channels, 1)
+        self.dense_norm = norm(channels)
+        self.embedding = nn.Linear(2 * channels, dim)
+        self.embedding_norm = nn.BatchNorm1d(dim, eps=1e-3, momentum=0.5)
+        self.second = nn.Linear(dim, dim)
+        self.second_norm = nn.BatchNorm1d(dim, eps=1e-3, momentum=0.5)
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Embeddings; arguments and result as ``ResNet34.forward``."""
+        x, lengths = self.trunk(features, lengths)
+        x = self.dense_norm(F.relu(self.dense(x)))
+        return self.embedding(pool_over_time_and_frequency(x, lengths, self.std_floor))
+
+    def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
+        """What the margin softmax sees while training: two more dense layers, ReLU then batch norm each."""
+        x = self.second(self.embedding_norm(F.relu(embedding)))
+        return self.second_norm(F.relu(x))
+
+
+NETWORKS = {"resnet34": ResNet34, "resnet34_reference": ReferenceResNet34}
+
+
+def make_network(config: ModelConfig, num_mel_bins: int) -> nn.Module:
+    """The network that ``config.architecture`` names, with weights as torch leaves them."""
+    return NETWORKS[config.architecture](config, num_mel_bins)
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights anew: He normal by fan-out for convolutions (arXiv:1502.01852), uniform by fan-in for layers."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features ** -0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def count_parameters(network: nn.Module) -> tuple[int, int]:
+    """(learnable parameters, the same with batch norm's running statistics)."""
+    parameters = sum(p.numel() for p in network.parameters())
+    running = sum(b.numel() for name, b in network.named_buffers() if not name.endswith("num_batches_tracked"))
+    return parameters, parameters + running
