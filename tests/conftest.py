@@ -1,0 +1,94 @@
+"""What every test may ask for: speech (real where there is some), the commands as installed, files of the peers."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"  # beside the checkout on some machines
+
+
+def real_speech_dir() -> Path | None:
+    """A folder of real speech, one folder a speaker: $SPEAKERKIT_SPEECH_DIR, else beside the checkout."""
+    named = os.environ.get("SPEAKERKIT_SPEECH_DIR")
+    if named:
+        if not Path(named).is_dir():
+            raise pytest.UsageError(f"SPEAKERKIT_SPEECH_DIR is '{named}', which is not a folder")
+        return Path(named).resolve()
+    return SHARED_DATA / "speech" if (SHARED_DATA / "speech").is_dir() else None
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    speech = real_speech_dir()
+    if speech is None:
+        return "speech: SYNTHETIC talkers made for this run; SPEAKERKIT_SPEECH_DIR=DIR names a folder of real speech"
+    return f"speech: real, {speech}"
+
+
+@pytest.fixture(scope="session")
+def speech_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one folder a speaker (at least 24 of at least 12 recordings); never written to."""
+    speech = real_speech_dir()
+    if speech is not None:
+        return speech
+    import synthesise_talkers  # local/
+
+    speech = tmp_path_factory.mktemp("speech")
+    synthesise_talkers.write_talkers(speech, num_talkers=24, num_recordings=12, seed=1)
+    return speech
+
+
+@pytest.fixture(scope="session")
+def speech_files(speech_dir: Path) -> dict[str, list[Path]]:
+    """Speaker -> recordings, both sorted; 16 kHz mono."""
+    folders = sorted(folder for folder in speech_dir.iterdir() if folder.is_dir())
+    return {folder.name: sorted(folder.glob("*.flac")) for folder in folders}
+
+
+@pytest.fixture
+def speech_wav_scp(speech_files: dict[str, list[Path]]) -> Callable[..., Path]:
+    """``speech_wav_scp(folder, speakers=4, recordings=3)`` writes wav.scp and utt2spk there; returns wav.scp."""
+
+    def write(folder: Path, speakers: int = 4, recordings: int = 3) -> Path:
+        rows = [(f"{speaker}-{path.stem}", speaker, path)
+                for speaker, paths in list(speech_files.items())[:speakers] for path in paths[:recordings]]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "wav.scp").write_text("".join(f"{utt} {path}\n" for utt, _, path in rows), encoding="utf-8")
+        (folder / "utt2spk").write_text("".join(f"{utt} {speaker}\n" for utt, speaker, _ in rows), encoding="utf-8")
+        return folder / "wav.scp"
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def run_command() -> Callable[..., subprocess.CompletedProcess]:
+    """``run_command("score-trials", trials, ark)`` runs a command as installed, in a process of its own.
+
+    Output comes back as text in ``stdout`` and ``stderr``; the exit code is the test's to judge.
+    Keywords go to ``subprocess.run``; ``env`` is added to the environment.
+    """
+
+    def run(name: str, *args: object, env: dict | None = None, **options) -> subprocess.CompletedProcess:
+        command = [str(Path(sys.executable).parent / name), *map(str, args)]
+        options = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 600, **options}
+        return subprocess.run(command, env={**os.environ, **(env or {})}, check=False, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def conventions_dir() -> Path | None:
+    """What the peers' metric scripts print on four score sets; None where the checkout stands alone."""
+    folder = SHARED_DATA / "conventions"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path | None:
+    """Embeddings of the original implementations; None where the checkout stands alone."""
+    folder = SHARED_DATA / "golden"
+    return folder if folder.is_dir() else None
