@@ -1,0 +1,229 @@
+"""What a recording may go through before it is heard: noise, rooms, bands, levels.
+
+Functions on one channel of samples, (num_samples,) float32 in [-1, 1], that return a new array
+of the same length. All randomness comes from the numpy Generator given to them.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+
+SPEED_OF_SOUND = 343.0  # m/s
+ROOM_BANDS_HZ = (0.0, 250.0, 1000.0, 4000.0)  # lower edges of the bands that decay on their own
+ROOM_BAND_DECAY = (1.15, 1.0, 0.85, 0.55)     # of rt60 in each: walls and air absorb treble first
+NUM_REFLECTIONS = 6
+
+
+def coloured_noise(num_samples: int, tilt: float, generator: np.random.Generator) -> np.ndarray:
+    """Noise whose power falls as 1/f**tilt: 0 white, 1 pink, 2 brown; rms 1.
+
+    Args:
+        num_samples: its length.
+        tilt: slope of the power spectrum; negative for noise that rises.
+        generator: the source of randomness.
+
+    Returns:
+        (num_samples,) float32 with mean 0.
+
+    Raises:
+        ValueError: fewer than 2 samples.
+    """
+    if num_samples < 2:
+        raise ValueError(f"num_samples is {num_samples}; want 2 or more")
+    length = scipy.fft.next_fast_len(num_samples, real=True)
+    num_bins = length // 2 + 1
+    spectrum = np.empty(num_bins, np.complex64)
+    spectrum.real = generator.standard_normal(num_bins, dtype=np.float32)
+    spectrum.imag = generator.standard_normal(num_bins, dtype=np.float32)
+    spectrum *= tilt_gains(num_bins, float(tilt))
+    noise = scipy.fft.irfft(spectrum, length)[:num_samples]
+    noise -= noise.mean()
+    return noise / rms(noise)
+
+
+@lru_cache(maxsize=64)
+def tilt_gains(num_bins: int, tilt: float) -> np.ndarray:
+    """(num_bins,) float32 amplitude 1/f**(tilt/2), nothing at 0 Hz."""
+    gains = np.arange(num_bins, dtype=np.float64)
+    gains[1:] = gains[1:] ** (-tilt / 2)
+    return gains.astype(np.float32)
+
+
+def take_noise(noise: np.ndarray, num_samples: int, generator: np.random.Generator) -> np.ndarray:
+    """A stretch of `num_samples` from a random place of a noise, which goes round if too short.
+
+    Args:
+        noise: (n,) float32, n >= 1.
+        num_samples: the wanted length.
+        generator: draws the place.
+    """
+    if len(noise) == 0:
+        raise ValueError("noise has no samples; want 1 or more")
+    if len(noise) >= num_samples:
+        start = int(generator.integers(len(noise) - num_samples + 1))
+        return noise[start:start + num_samples]
+    start = int(generator.integers(len(noise)))
+    return np.resize(np.roll(noise, -start), num_samples)
+
+
+def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Speech and noise together, the noise `snr_db` below the speech in rms.
+
+    Args:
+        samples: (num_samples,) float32.
+        noise: (num_samples,) float32 of any level.
+        snr_db: 20 log10(rms(samples) / rms(added noise)).
+
+    Raises:
+        ValueError: the lengths differ.
+
+    Silent samples or a silent noise have no ratio; the samples come back as they are.
+    """
+    if len(samples) != len(noise):
+        raise ValueError(f"noise has {len(noise)} samples, the speech {len(samples)}; want as many (take_noise)")
+    speech_level, noise_level = rms(samples), rms(noise)
+    if speech_level == 0.0 or noise_level == 0.0:
+        return samples.copy()
+    return samples + np.float32(speech_level / noise_level * 10.0 ** (-snr_db / 20.0)) * noise
+
+
+def synthetic_room_response(sample_rate: int, rt60_s: float, drr_db: float,
+                            generator: np.random.Generator) -> np.ndarray:
+    """A made-up room: the direct sound at index 0, a few early reflections, a decaying tail.
+
+    Args:
+        sample_rate: in Hz.
+        rt60_s: seconds in which the tail falls by 60 dB around 500 Hz; treble falls faster.
+        drr_db: energy of the direct sound over that of all else.
+        generator: draws the reflections and the tail.
+
+    Returns:
+        (rt60_s * sample_rate,) float32, the direct sound 1.0 and the largest.
+
+    Raises:
+        ValueError: rt60_s outside 0.02 to 10.
+    """
+    if not 0.02 <= rt60_s <= 10.0:
+        raise ValueError(f"rt60_s is {rt60_s}; want 0.02 to 10")
+    num_samples = int(rt60_s * sample_rate)
+    late = room_tail(num_samples, sample_rate, rt60_s, generator)
+    # The tail begins where the first walls answer: a distance of 0.5 to 4 m, there and back.
+    onset = min(num_samples // 4, int(generator.uniform(1.0, 8.0) / SPEED_OF_SOUND * sample_rate))
+    late[:max(1, onset)] = 0.0
+    early_end = min(num_samples, onset + int(0.05 * sample_rate))
+    places = generator.integers(max(1, onset), max(2, early_end), NUM_REFLECTIONS)
+    late_level = rms(late)
+    signs = generator.choice(np.array([-1.0, 1.0], np.float32), NUM_REFLECTIONS)
+    strength = generator.uniform(4.0, 12.0, NUM_REFLECTIONS) * late_level
+    late[places] += (signs * strength * np.exp(-6.9 * places / num_samples)).astype(np.float32)
+    energy = float(np.dot(late, late))
+    response = late * np.float32(np.sqrt(10.0 ** (-drr_db / 10.0) / max(energy, 1e-20)))
+    np.clip(response, -0.98, 0.98, out=response)  # at negative drr a reflection may top the direct sound
+    response[0] = 1.0
+    return response
+
+
+def room_tail(num_samples: int, sample_rate: int, rt60_s: float, generator: np.random.Generator) -> np.ndarray:
+    """(num_samples,) float32 noise that decays by 60 dB in rt60_s, each band at its own pace."""
+    length = scipy.fft.next_fast_len(num_samples, real=True)
+    frequency = scipy.fft.rfftfreq(length, 1.0 / sample_rate)
+    spectrum = scipy.fft.rfft(generator.standard_normal(length, dtype=np.float32))
+    band = np.searchsorted(ROOM_BANDS_HZ, frequency, side="right") - 1
+    time = np.arange(num_samples, dtype=np.float32) / np.float32(sample_rate)
+    tail = np.zeros(num_samples, np.float32)
+    for index, decay in enumerate(ROOM_BAND_DECAY):
+        noise = scipy.fft.irfft(np.where(band == index, spectrum, np.complex64(0)), length)[:num_samples]
+        tail += noise * np.exp(np.float32(-np.log(1000.0) / (rt60_s * decay)) * time)
+    return tail
+
+
+def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Samples heard in a room: convolved, as long as before and at the same rms.
+
+    Args:
+        samples: (num_samples,) float32.
+        response: (m,) float32 room response, the direct sound at index 0.
+    """
+    num_samples = len(samples)
+    response = response[:num_samples]
+    length = scipy.fft.next_fast_len(num_samples + len(response) - 1, real=True)
+    spectrum = scipy.fft.rfft(samples, length) * scipy.fft.rfft(response, length)
+    return match_level(scipy.fft.irfft(spectrum, length)[:num_samples], samples)
+
+
+def band_limit(samples: np.ndarray, sample_rate: int, low_hz: float, high_hz: float) -> np.ndarray:
+    """What a telephone or a low-rate codec lets through: a band with soft edges, zero phase.
+
+    Args:
+        samples: (num_samples,) float32.
+        sample_rate: in Hz.
+        low_hz: lower edge, where the gain is one half; 0 keeps all below.
+        high_hz: upper edge, likewise; at or above the Nyquist frequency all is kept.
+
+    Raises:
+        ValueError: the edges leave no band.
+    """
+    if not 0.0 <= low_hz < high_hz:
+        raise ValueError(f"band is {low_hz} to {high_hz} Hz; want 0 <= low < high")
+    num_samples = len(samples)
+    margin = int(0.02 * sample_rate)  # silence after the end, so that the end doesn't ring into the start
+    length = scipy.fft.next_fast_len(num_samples + margin, real=True)
+    gains = band_gains(length, sample_rate, float(low_hz), float(high_hz))
+    return scipy.fft.irfft(scipy.fft.rfft(samples, length) * gains, length)[:num_samples]
+
+
+@lru_cache(maxsize=64)
+def band_gains(length: int, sample_rate: int, low_hz: float, high_hz: float) -> np.ndarray:
+    """(length // 2 + 1,) float32: raised-cosine edges, a tenth of the edge frequency to each side."""
+    frequency = scipy.fft.rfftfreq(length, 1.0 / sample_rate)
+    gains = np.ones(len(frequency))
+    if low_hz > 0.0:
+        gains *= rising_edge(frequency, low_hz, max(20.0, 0.1 * low_hz))
+    if high_hz < sample_rate / 2:
+        gains *= 1.0 - rising_edge(frequency, high_hz, 0.1 * high_hz)
+    return gains.astype(np.float32)
+
+
+def rising_edge(frequency: np.ndarray, centre_hz: float, half_width_hz: float) -> np.ndarray:
+    """0 below, 1 above, half a cosine between."""
+    position = np.clip((frequency - centre_hz) / half_width_hz, -1.0, 1.0)
+    return 0.5 + 0.5 * np.sin(0.5 * np.pi * position)
+
+
+def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
+    """Louder or softer by `gain_db` decibels; may leave [-1, 1]."""
+    return samples * np.float32(10.0 ** (gain_db / 20.0))
+
+
+def soft_clip(samples: np.ndarray, drive: float) -> np.ndarray:
+    """An overdriven input: tanh bends what is loud, the rms is kept.
+
+    Args:
+        samples: (num_samples,) float32.
+        drive: the peak before the bend: 1 hardly touches, 5 crushes.
+
+    Raises:
+        ValueError: drive is not above 0.
+    """
+    if not drive > 0.0:
+        raise ValueError(f"drive is {drive}; want more than 0")
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    if peak == 0.0:
+        return samples.copy()
+    return match_level(np.tanh(samples * np.float32(drive / peak)), samples)
+
+
+def match_level(changed: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """`changed` with the rms of `samples`."""
+    level = rms(changed)
+    if level == 0.0:
+        return changed
+    return changed * np.float32(rms(samples) / level)
+
+
+def rms(samples: np.ndarray) -> float:
+    """Root of the mean square; 0.0 of no samples."""
+    if len(samples) == 0:
+        return 0.0
+    return float(np.sqrt(np.dot(samples, samples) / len(samples)))
