@@ -1,0 +1,106 @@
+"""Cosine scores of embeddings: one pair, or a whole list of trials by matrix products."""
+
+import itertools
+
+import numpy as np
+
+_DENSE_PAIRS_PER_TRIAL = 64     # a product of all pairs costs less than fetching rows up to about here
+_BLOCK_SCORES = 1 << 24         # scores of one block of the full product: 64 MB of float32
+_BLOCK_VALUES = 1 << 23         # embedding values fetched at a time: 32 MB of float32 a side
+
+
+def length_normalise(embeddings: np.ndarray) -> np.ndarray:
+    """Scale each row to length 1.
+
+    Args:
+        embeddings: (num, dim) real numbers.
+
+    Returns:
+        (num, dim) float32. Lengths are computed in float64, so no finite float32 row overflows.
+
+    Raises:
+        ValueError: a row is zero or not finite, for neither has a direction.
+    """
+    embeddings = np.asarray(embeddings)
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings have shape {embeddings.shape}; want (num, dim)")
+    lengths = _lengths(embeddings)
+    return (embeddings / lengths[:, None]).astype(np.float32, copy=False)
+
+
+def _lengths(embeddings: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float64))
+    unusable = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(unusable):
+        raise ValueError(f"embedding {unusable[0]} is zero or not finite")
+    return lengths
+
+
+def cosine_score(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of the angle between two embeddings (dim,): in [-1, 1], higher means more alike.
+
+    Raises:
+        ValueError: the shapes differ, or one of them is zero or not finite.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(f"embeddings have shapes {a.shape} and {b.shape}; want two of (dim,)")
+    length_a, length_b = _lengths(np.stack([a, b]))
+    return float(np.clip((a / length_a) @ (b / length_b), -1.0, 1.0))
+
+
+def cosine_scores(enrol: np.ndarray, test: np.ndarray, enrol_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
+    """Cosine scores of a list of trials.
+
+    Args:
+        enrol: (num_enrol, dim) embeddings of the enrolments.
+        test: (num_test, dim) embeddings of the test utterances.
+        enrol_index: (num_trials,) the row of `enrol` in each trial.
+        test_index: (num_trials,) the row of `test` in each trial.
+
+    Returns:
+        (num_trials,) float32 in [-1, 1], in the order of the trials.
+
+    Raises:
+        ValueError: the dimensions or the lengths of the lists differ, or an embedding is zero or not finite.
+
+    Where the trials are a good part of all pairs, whole blocks of the product are computed and the
+    trials picked out of them; otherwise the rows of each trial are fetched. Either way the memory
+    beyond the arguments and the result is bounded.
+    """
+    enrol, test = length_normalise(enrol), length_normalise(test)
+    enrol_index, test_index = np.asarray(enrol_index), np.asarray(test_index)
+    if enrol.shape[1] != test.shape[1]:
+        raise ValueError(f"enrolment embeddings have {enrol.shape[1]} values, test embeddings {test.shape[1]}")
+    if enrol_index.ndim != 1 or enrol_index.shape != test_index.shape:
+        raise ValueError(f"trials have {enrol_index.shape} enrolments and {test_index.shape} tests; want as many")
+    is_dense = len(enrol) * len(test) <= _DENSE_PAIRS_PER_TRIAL * len(enrol_index)
+    scores = (_from_full_product if is_dense else _pair_by_pair)(enrol, test, enrol_index, test_index)
+    return np.clip(scores, -1.0, 1.0, out=scores)  # rounding can leave a cosine of 1.0000001
+
+
+def _from_full_product(enrol: np.ndarray, test: np.ndarray, enrol_index: np.ndarray,
+                       test_index: np.ndarray) -> np.ndarray:
+    """Blocks of enrolments against all tests; each trial is picked out of its block."""
+    rows = max(1, _BLOCK_SCORES // len(test))
+    if len(enrol) <= rows:
+        return (enrol @ test.T).ravel().take(enrol_index.astype(np.int64) * len(test) + test_index)
+    scores = np.empty(len(enrol_index), dtype=np.float32)
+    order = np.argsort(enrol_index, kind="stable")
+    starts = np.searchsorted(enrol_index, np.arange(0, len(enrol) + rows, rows), sorter=order)
+    for block, (start, stop) in enumerate(itertools.pairwise(starts)):
+        first = block * rows
+        product = enrol[first:first + rows] @ test.T
+        trials = order[start:stop]
+        scores[trials] = product[enrol_index[trials] - first, test_index[trials]]
+    return scores
+
+
+def _pair_by_pair(enrol: np.ndarray, test: np.ndarray, enrol_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
+    """The two rows of each trial, some thousands of trials at a time."""
+    scores = np.empty(len(enrol_index), dtype=np.float32)
+    rows = max(1, _BLOCK_VALUES // max(1, enrol.shape[1]))
+    for start in range(0, len(scores), rows):
+        part = slice(start, start + rows)
+        scores[part] = np.einsum("td,td->t", enrol[enrol_index[part]], test[test_index[part]])
+    return scores
