@@ -30,37 +30,41 @@ class FbankConfig:
     1 is what 3D-Speaker's models expect.
     """
 
-    sample_rate: int = 16000            # Hz
+    sample_rate: int = 16000  # Hz
     frame_length_ms: float = 25.0
     frame_shift_ms: float = 10.0
-    window_type: str = "povey"          # povey, hamming, hanning, blackman, sine, rectangular
+    window_type: str = "povey"  # povey, hamming, hanning, blackman, sine, rectangular
     blackman_coeff: float = 0.42
     num_mel_bins: int = 80
-    low_freq: float = 20.0              # Hz
-    high_freq: float = 0.0              # Hz; 0 or less counts down from the Nyquist frequency
-    dither: float = 0.0                 # standard deviation, in steps of the scaled samples
+    low_freq: float = 20.0  # Hz
+    high_freq: float = 0.0  # Hz; 0 or less counts down from the Nyquist frequency
+    dither: float = 0.0  # standard deviation, in steps of the scaled samples
     preemphasis: float = 0.97
     remove_dc_offset: bool = True
     snip_edges: bool = True
     round_to_power_of_two: bool = True
     use_power: bool = True
     use_log_fbank: bool = True
-    use_energy: bool = False            # log energy as the first column
-    raw_energy: bool = True             # energy before pre-emphasis and window
-    energy_floor: float = 0.0           # floor on the energy column; 0 is no floor
-    htk_compat: bool = False            # energy column last
+    use_energy: bool = False  # log energy as the first column
+    raw_energy: bool = True  # energy before pre-emphasis and window
+    energy_floor: float = 0.0  # floor on the energy column; 0 is no floor
+    htk_compat: bool = False  # energy column last
     waveform_scale: float = 32768.0
 
     def __post_init__(self):
         _require(1000 <= self.sample_rate <= 384000, f"sample_rate {self.sample_rate} is outside 1000..384000 Hz")
-        _require(self.frame_length_ms > 0 and self.frame_shift_ms > 0, "frame_length_ms and frame_shift_ms must be positive")
+        _require(
+            self.frame_length_ms > 0 and self.frame_shift_ms > 0, "frame_length_ms and frame_shift_ms must be positive"
+        )
         _require(self.frame_length >= 2, f"frame_length_ms {self.frame_length_ms} is under 2 samples")
         _require(self.frame_shift >= 1, f"frame_shift_ms {self.frame_shift_ms} is under 1 sample")
         windows = ("povey", "hamming", "hanning", "blackman", "sine", "rectangular")
         _require(self.window_type in windows, f"window_type is '{self.window_type}'; want one of {', '.join(windows)}")
         _require(3 <= self.num_mel_bins <= 512, f"num_mel_bins {self.num_mel_bins} is outside 3..512")
-        _require(0 <= self.low_freq < self.upper_freq <= self.sample_rate / 2,
-                 f"low_freq {self.low_freq} and high_freq {self.high_freq} leave no band below {self.sample_rate / 2} Hz")
+        _require(
+            0 <= self.low_freq < self.upper_freq <= self.sample_rate / 2,
+            f"low_freq {self.low_freq} and high_freq {self.high_freq} leave no band below {self.sample_rate / 2} Hz",
+        )
         _require(0 <= self.preemphasis <= 1, f"preemphasis {self.preemphasis} is outside 0..1")
         _require(self.dither >= 0, f"dither {self.dither} is negative")
         _require(self.energy_floor >= 0, f"energy_floor {self.energy_floor} is negative")
@@ -110,16 +114,20 @@ class ModelConfig:
     base_channels: int = 32
     num_blocks: tuple[int, ...] = (3, 4, 6, 3)
     two_embedding_layers: bool = False  # resnet34: ReLU, batch norm and a second layer, as in 3D-Speaker
-    std_floor: float = 1e-7             # resnet34: added to the variance; reference: its smallest value
-    mean_norm: bool = True              # subtract each utterance's mean over time from its features
+    std_floor: float = 1e-7  # resnet34: added to the variance; reference: its smallest value
+    mean_norm: bool = True  # subtract each utterance's mean over time from its features
 
     def __post_init__(self):
-        _require(self.architecture in ARCHITECTURES,
-                 f"architecture is '{self.architecture}'; want one of {', '.join(ARCHITECTURES)}")
+        _require(
+            self.architecture in ARCHITECTURES,
+            f"architecture is '{self.architecture}'; want one of {', '.join(ARCHITECTURES)}",
+        )
         _require(1 <= self.embedding_dim <= 4096, f"embedding_dim {self.embedding_dim} is outside 1..4096")
         _require(1 <= self.base_channels <= 512, f"base_channels {self.base_channels} is outside 1..512")
-        _require(len(self.num_blocks) == 4 and all(1 <= n <= 64 for n in self.num_blocks),
-                 f"num_blocks {list(self.num_blocks)} is not four numbers from 1 to 64")
+        _require(
+            len(self.num_blocks) == 4 and all(1 <= n <= 64 for n in self.num_blocks),
+            f"num_blocks {list(self.num_blocks)} is not four numbers from 1 to 64",
+        )
         _require(0 <= self.std_floor < 1, f"std_floor {self.std_floor} is outside 0..1")
 
 
@@ -128,39 +136,41 @@ class LossConfig:
     """Additive angular margin softmax (ArcFace, arXiv:1801.07698)."""
 
     scale: float = 32.0
-    margin: float = 0.2                 # radians, reached at margin_end
-    margin_start: float = 0.0           # share of training before which the margin is 0
-    margin_end: float = 0.0             # share of training from which it is whole
+    margin: float = 0.2  # radians, reached at margin_end
+    margin_start: float = 0.0  # share of training before which the margin is 0
+    margin_end: float = 0.0  # share of training from which it is whole
 
     def __post_init__(self):
         _require(0 < self.scale <= 1000, f"scale {self.scale} is outside 0..1000")
         _require(0 <= self.margin < math.pi / 2, f"margin {self.margin} is outside 0..pi/2")
-        _require(0 <= self.margin_start <= self.margin_end <= 1,
-                 f"margin_start {self.margin_start} and margin_end {self.margin_end} are not 0 <= start <= end <= 1")
+        _require(
+            0 <= self.margin_start <= self.margin_end <= 1,
+            f"margin_start {self.margin_start} and margin_end {self.margin_end} are not 0 <= start <= end <= 1",
+        )
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Optimiser, schedule, batches and what is kept."""
 
-    num_steps: int = 0                  # 0: num_epochs decides
-    num_epochs: float = 150.0           # passes over all utterances at all speeds
+    num_steps: int = 0  # 0: num_epochs decides
+    num_epochs: float = 150.0  # passes over all utterances at all speeds
     batch_size: int = 128
     chunk_frames: int = 200
-    sampling: str = "uniform"           # uniform over utterances, or balanced over speakers
-    optimizer: str = "sgd"              # sgd (Nesterov momentum) or adam
+    sampling: str = "uniform"  # uniform over utterances, or balanced over speakers
+    optimizer: str = "sgd"  # sgd (Nesterov momentum) or adam
     learning_rate: float = 0.1
     final_learning_rate: float = 5e-5
-    schedule: str = "exponential"       # exponential, cosine or constant, after a linear warm-up
-    warmup: float = 0.04                # share of training
+    schedule: str = "exponential"  # exponential, cosine or constant, after a linear warm-up
+    warmup: float = 0.04  # share of training
     momentum: float = 0.9
-    weight_decay: float = 1e-4          # SGD: added to the gradient; Adam: decoupled
-    l2: float = 0.0                     # added to the loss: l2 / 2 * sum of squared weights of convolutions and layers
-    gradient_clip: float = 5.0          # largest norm of the gradient; 0 clips nothing
-    average_from: float = 1.0           # share of training from which weights are averaged for the final model
-    log_interval: int = 50              # steps
-    checkpoint_interval: int = 500      # steps
-    valid_interval: int = 1000          # steps
+    weight_decay: float = 1e-4  # SGD: added to the gradient; Adam: decoupled
+    l2: float = 0.0  # added to the loss: l2 / 2 * sum of squared weights of convolutions and layers
+    gradient_clip: float = 5.0  # largest norm of the gradient; 0 clips nothing
+    average_from: float = 1.0  # share of training from which weights are averaged for the final model
+    log_interval: int = 50  # steps
+    checkpoint_interval: int = 500  # steps
+    valid_interval: int = 1000  # steps
     keep_checkpoints: int = 2
 
     def __post_init__(self):
@@ -169,17 +179,25 @@ class TrainingConfig:
         _require(9 <= self.chunk_frames <= 100000, f"chunk_frames {self.chunk_frames} is outside 9..100000")
         _require(self.sampling in ("uniform", "balanced"), f"sampling is '{self.sampling}'; want uniform or balanced")
         _require(self.optimizer in ("sgd", "adam"), f"optimizer is '{self.optimizer}'; want sgd or adam")
-        _require(self.schedule in ("exponential", "cosine", "constant"),
-                 f"schedule is '{self.schedule}'; want exponential, cosine or constant")
-        _require(0 < self.final_learning_rate <= self.learning_rate,
-                 f"final_learning_rate {self.final_learning_rate} is not in 0..learning_rate {self.learning_rate}")
+        _require(
+            self.schedule in ("exponential", "cosine", "constant"),
+            f"schedule is '{self.schedule}'; want exponential, cosine or constant",
+        )
+        _require(
+            0 < self.final_learning_rate <= self.learning_rate,
+            f"final_learning_rate {self.final_learning_rate} is not in 0..learning_rate {self.learning_rate}",
+        )
         _require(0 <= self.warmup < 1, f"warmup {self.warmup} is outside 0..1")
         _require(0 <= self.momentum < 1, f"momentum {self.momentum} is outside 0..1")
-        _require(self.weight_decay >= 0 and self.l2 >= 0 and self.gradient_clip >= 0,
-                 "weight_decay, l2 and gradient_clip must not be negative")
+        _require(
+            self.weight_decay >= 0 and self.l2 >= 0 and self.gradient_clip >= 0,
+            "weight_decay, l2 and gradient_clip must not be negative",
+        )
         _require(0 <= self.average_from <= 1, f"average_from {self.average_from} is outside 0..1")
-        _require(min(self.log_interval, self.checkpoint_interval, self.valid_interval, self.keep_checkpoints) >= 1,
-                 "log_interval, checkpoint_interval, valid_interval and keep_checkpoints must be at least 1")
+        _require(
+            min(self.log_interval, self.checkpoint_interval, self.valid_interval, self.keep_checkpoints) >= 1,
+            "log_interval, checkpoint_interval, valid_interval and keep_checkpoints must be at least 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -193,19 +211,22 @@ class AugmentationConfig:
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
     speed_speakers: str = "new"
     noise: float = 0.0
-    babble: float = 0.0                 # share of the noises that are other speakers' speech
+    babble: float = 0.0  # share of the noises that are other speakers' speech
     snr_db: tuple[float, float] = (5.0, 25.0)
-    noise_scp: str = ""                 # a wav.scp of noises; without it coloured noise is made
+    noise_scp: str = ""  # a wav.scp of noises; without it coloured noise is made
     reverberation: float = 0.0
     rt60_s: tuple[float, float] = (0.15, 0.7)
-    response_scp: str = ""              # a wav.scp of room responses; without it they are made
+    response_scp: str = ""  # a wav.scp of room responses; without it they are made
     band_limit: float = 0.0
     high_cut_hz: tuple[float, float] = (3400.0, 7600.0)
     gain_db: tuple[float, float] = (0.0, 0.0)
-    clip: float = 0.0                   # probability of soft clipping
+    clip: float = 0.0  # probability of soft clipping
 
     def __post_init__(self):
-        _require(len(self.speeds) > 0 and all(0.5 <= s <= 2 for s in self.speeds), f"speeds {list(self.speeds)} are outside 0.5..2")
+        _require(
+            len(self.speeds) > 0 and all(0.5 <= s <= 2 for s in self.speeds),
+            f"speeds {list(self.speeds)} are outside 0.5..2",
+        )
         _require(len(set(self.speeds)) == len(self.speeds), f"speeds {list(self.speeds)} name one twice")
         _require(self.speed_speakers in ("new", "keep"), f"speed_speakers is '{self.speed_speakers}'; want new or keep")
         for name in ("noise", "babble", "reverberation", "band_limit", "clip"):
@@ -260,7 +281,9 @@ def make_section(cls: type, values: dict, path: str | os.PathLike, section: str)
             near = difflib.get_close_matches(name, hints, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; it has {', '.join(hints)}"
             raise ConfigError(f"{os.fspath(path)}: [{section}] has no option '{name}'{hint}")
-    checked = {name: _checked(value, hints[name], f"{os.fspath(path)}: [{section}] {name}") for name, value in values.items()}
+    checked = {
+        name: _checked(value, hints[name], f"{os.fspath(path)}: [{section}] {name}") for name, value in values.items()
+    }
     try:
         return cls(**checked)
     except ValueError as error:
@@ -274,9 +297,13 @@ def parse_system(tables: dict, path: str | os.PathLike) -> SystemConfig:
         if name not in sections:
             near = difflib.get_close_matches(name, sections, n=1)
             hint = f"; did you mean [{near[0]}]?" if near else ""
-            raise ConfigError(f"{os.fspath(path)}: unknown section [{name}]{hint}; want {', '.join(f'[{s}]' for s in sections)}")
+            raise ConfigError(
+                f"{os.fspath(path)}: unknown section [{name}]{hint}; want {', '.join(f'[{s}]' for s in sections)}"
+            )
         if not isinstance(values, dict):
-            raise ConfigError(f"{os.fspath(path)}: '{name}' stands outside a section; want {', '.join(f'[{s}]' for s in sections)}")
+            raise ConfigError(
+                f"{os.fspath(path)}: '{name}' stands outside a section; want {', '.join(f'[{s}]' for s in sections)}"
+            )
     return SystemConfig(**{name: make_section(sections[name], values, path, name) for name, values in tables.items()})
 
 
@@ -296,14 +323,18 @@ def read_system(path: str | os.PathLike) -> SystemConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{os.fspath(path)}: not TOML: {error}") from None
     if not tables:
-        raise ConfigError(f"{os.fspath(path)}: has no section; want [fbank], [model], [loss], [training] or [augmentation]")
+        raise ConfigError(
+            f"{os.fspath(path)}: has no section; want [fbank], [model], [loss], [training] or [augmentation]"
+        )
     return parse_system(tables, path)
 
 
 def as_dict(config) -> dict:
     """A section or a whole system as plain dictionaries, lists, numbers and strings, for JSON."""
+
     def plain(value):
         if dataclasses.is_dataclass(value):
             return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return [plain(v) for v in value] if isinstance(value, tuple) else value
+
     return plain(config)

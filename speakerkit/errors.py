@@ -11,9 +11,23 @@ from collections.abc import Sequence
 # The closed list of what can be wrong with one recording or one embedding; the same words
 # stand in `<output>.bad.tsv`, in --json and in RecordingError.reason.
 REASON_CODES = (
-    "missing", "not-a-file", "unreadable", "empty", "truncated", "unsupported-format",
-    "not-finite", "silent", "too-short", "too-long", "channel-not-chosen", "bad-sample-rate",
-    "pipe-refused", "pipe-failed", "nan-embedding", "zero-embedding", "wrong-dimension",
+    "missing",
+    "not-a-file",
+    "unreadable",
+    "empty",
+    "truncated",
+    "unsupported-format",
+    "not-finite",
+    "silent",
+    "too-short",
+    "too-long",
+    "channel-not-chosen",
+    "bad-sample-rate",
+    "pipe-refused",
+    "pipe-failed",
+    "nan-embedding",
+    "zero-embedding",
+    "wrong-dimension",
 )
 
 

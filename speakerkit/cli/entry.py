@@ -1,6 +1,7 @@
 """What every command shares: the parser's shape, the options that mean the same everywhere, how errors are told."""
 
 import argparse
+import contextlib
 import errno
 import json
 import logging
@@ -16,8 +17,8 @@ from collections.abc import Callable
 from speakerkit import __version__
 from speakerkit.errors import ConfigError, DataError, DataErrors, MachineError
 
-SCHEMA = 1              # of the --json object
-MOST_FAULTS = 10        # told one a line; then a count
+SCHEMA = 1  # of the --json object
+MOST_FAULTS = 10  # told one a line; then a count
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 log = logging.getLogger("speakerkit")
@@ -42,11 +43,19 @@ def make_parser(name: str, summary: str, example: str, formats: str = "") -> arg
         formats: the line format of each file it reads and writes; shown below the options.
     """
     epilog = (formats.strip("\n") + "\n\n" if formats else "") + f"example:\n  {example}\n"
-    parser = _Parser(prog=name, description=summary, epilog=epilog, allow_abbrev=False, add_help=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(
+        prog=name,
+        description=summary,
+        epilog=epilog,
+        allow_abbrev=False,
+        add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     common = parser.add_argument_group("common options")
     common.add_argument("--help", action="help", help="show this text")
-    common.add_argument("--version", action="version", version=f"{name} (speakerkit {__version__})", help="show the version")
+    common.add_argument(
+        "--version", action="version", version=f"{name} (speakerkit {__version__})", help="show the version"
+    )
     common.add_argument("--json", metavar="FILE", help="also write the result as one flat JSON object, on failure too")
     common.add_argument("--quiet", action="store_true", help="results and errors only: no talk, no progress bar")
     return parser
@@ -81,19 +90,31 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 def add_nj_option(parser: argparse.ArgumentParser) -> None:
     """--nj N: workers, one thread each."""
-    parser.add_argument("--nj", type=number(int, 1, 4096), default=usable_cores(), metavar="N",
-                        help="workers, one thread each (default: the usable cores, here %(default)s)")
+    parser.add_argument(
+        "--nj",
+        type=number(int, 1, 4096),
+        default=usable_cores(),
+        metavar="N",
+        help="workers, one thread each (default: the usable cores, here %(default)s)",
+    )
 
 
 def add_seed_option(parser: argparse.ArgumentParser, default: int = 1) -> None:
     """--seed N."""
-    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=default, metavar="N",
-                        help="seed of everything random (default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=number(int, 0, 2**63 - 1),
+        default=default,
+        metavar="N",
+        help="seed of everything random (default: %(default)s)",
+    )
 
 
 def add_config_option(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """--config FILE."""
-    parser.add_argument("--config", metavar="FILE", required=required, help="TOML of a whole system, e.g. conf/resnet34.toml")
+    parser.add_argument(
+        "--config", metavar="FILE", required=required, help="TOML of a whole system, e.g. conf/resnet34.toml"
+    )
 
 
 def _device(text: str) -> str:
@@ -104,17 +125,29 @@ def _device(text: str) -> str:
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """--device and --precision."""
-    parser.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:N",
-                        help="where the network runs (default: auto, a GPU where there is one)")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
-                        help="auto: bfloat16 where the processor or GPU computes it fast (default: auto)")
+    parser.add_argument(
+        "--device",
+        type=_device,
+        default="auto",
+        metavar="auto|cpu|cuda|cuda:N",
+        help="where the network runs (default: auto, a GPU where there is one)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 where the processor or GPU computes it fast (default: auto)",
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """--model, --device and --precision."""
-    parser.add_argument("--model", metavar="MODEL",
-                        help="a .safetensors file, an experiment folder or a bundled model's name "
-                             "(default: $SPEAKERKIT_MODEL, else the bundled model)")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a .safetensors file, an experiment folder or a bundled model's name "
+        "(default: $SPEAKERKIT_MODEL, else the bundled model)",
+    )
     add_device_options(parser)
 
 
@@ -131,24 +164,52 @@ def _max_bad(text: str) -> tuple[float, bool]:
 def add_audio_options(parser: argparse.ArgumentParser, max_bad: bool = True) -> None:
     """How recordings are read, and how many bad ones are left out."""
     group = parser.add_argument_group("recordings")
-    group.add_argument("--channel", type=_channel, metavar="N|mix",
-                       help="the channel of multi-channel recordings, from 0, or their mean; without it they are an error")
-    group.add_argument("--pcm-rate", type=number(int, 1000, 384000), metavar="HZ",
-                       help="sample rate of raw .pcm files (16-bit little-endian)")
-    group.add_argument("--min-duration", type=number(float, 0.025, 1e6), default=0.3, metavar="SECONDS",
-                       help="shorter recordings are bad (default: %(default)s)")
-    group.add_argument("--accept-truncated", action="store_true", help="take what is there of recordings that break off")
-    group.add_argument("--allow-pipes", action="store_true", help="run entries that begin or end in '|' as shell commands")
+    group.add_argument(
+        "--channel",
+        type=_channel,
+        metavar="N|mix",
+        help="the channel of multi-channel recordings, from 0, or their mean; without it they are an error",
+    )
+    group.add_argument(
+        "--pcm-rate",
+        type=number(int, 1000, 384000),
+        metavar="HZ",
+        help="sample rate of raw .pcm files (16-bit little-endian)",
+    )
+    group.add_argument(
+        "--min-duration",
+        type=number(float, 0.025, 1e6),
+        default=0.3,
+        metavar="SECONDS",
+        help="shorter recordings are bad (default: %(default)s)",
+    )
+    group.add_argument(
+        "--accept-truncated", action="store_true", help="take what is there of recordings that break off"
+    )
+    group.add_argument(
+        "--allow-pipes", action="store_true", help="run entries that begin or end in '|' as shell commands"
+    )
     if max_bad:
-        group.add_argument("--max-bad", type=_max_bad, default=(0, False), metavar="N|P%",
-                           help="leave out up to N (or P percent) bad recordings (default: 0)")
+        group.add_argument(
+            "--max-bad",
+            type=_max_bad,
+            default=(0, False),
+            metavar="N|P%",
+            help="leave out up to N (or P percent) bad recordings (default: 0)",
+        )
 
 
 def audio_options(args: argparse.Namespace):
     """``io.audio.AudioOptions`` from what add_audio_options added."""
     from speakerkit.io.audio import AudioOptions
-    return AudioOptions(channel=args.channel, pcm_rate=args.pcm_rate, min_duration_s=args.min_duration,
-                        accept_truncated=args.accept_truncated, allow_pipes=args.allow_pipes)
+
+    return AudioOptions(
+        channel=args.channel,
+        pcm_rate=args.pcm_rate,
+        min_duration_s=args.min_duration,
+        accept_truncated=args.accept_truncated,
+        allow_pipes=args.allow_pipes,
+    )
 
 
 def max_bad(args: argparse.Namespace) -> Callable[[int], int]:
@@ -157,16 +218,32 @@ def max_bad(args: argparse.Namespace) -> Callable[[int], int]:
     return lambda total: int(value * total) if is_share else int(value)
 
 
-def add_operating_point_options(parser: argparse.ArgumentParser, p_target: float = 0.01, c_miss: float = 1.0,
-                                c_fa: float = 1.0) -> None:
+def add_operating_point_options(
+    parser: argparse.ArgumentParser, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0
+) -> None:
     """--p-target, --c-miss and --c-fa of the detection cost."""
     group = parser.add_argument_group("operating point of minDCF")
-    group.add_argument("--p-target", type=number(float, 1e-9, 1 - 1e-9), default=p_target, metavar="P",
-                       help="prior of a target trial (default: %(default)s)")
-    group.add_argument("--c-miss", type=number(float, 1e-9, 1e9), default=c_miss, metavar="C",
-                       help="cost of a miss (default: %(default)s)")
-    group.add_argument("--c-fa", type=number(float, 1e-9, 1e9), default=c_fa, metavar="C",
-                       help="cost of a false alarm (default: %(default)s)")
+    group.add_argument(
+        "--p-target",
+        type=number(float, 1e-9, 1 - 1e-9),
+        default=p_target,
+        metavar="P",
+        help="prior of a target trial (default: %(default)s)",
+    )
+    group.add_argument(
+        "--c-miss",
+        type=number(float, 1e-9, 1e9),
+        default=c_miss,
+        metavar="C",
+        help="cost of a miss (default: %(default)s)",
+    )
+    group.add_argument(
+        "--c-fa",
+        type=number(float, 1e-9, 1e9),
+        default=c_fa,
+        metavar="C",
+        help="cost of a false alarm (default: %(default)s)",
+    )
 
 
 class _TellFormatter(logging.Formatter):
@@ -191,10 +268,9 @@ def _begin(program: str, quiet: bool) -> None:
 
     def terminate(signum, frame):
         raise Terminated()
-    try:
+
+    with contextlib.suppress(ValueError):  # not the main thread: the caller owns the signals
         signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not the main thread: the caller owns the signals
-        pass
 
 
 def _tell_data_error(program: str, error: DataError) -> None:
@@ -247,9 +323,18 @@ def _finite(value: object) -> object:
 
 def _write_report(program: str, args: argparse.Namespace, code: int, started: float, error: str | None) -> int:
     from speakerkit.io import files
-    status = {0: "ok", 1: "bad-data", 2: "bad-configuration", 75: "machine-failed"}.get(code, "stopped" if code > 128 else "bug")
-    head = {"command": program, "schema": SCHEMA, "version": __version__, "status": status, "exit_code": code,
-            "seconds": round(time.monotonic() - started, 3)}
+
+    status = {0: "ok", 1: "bad-data", 2: "bad-configuration", 75: "machine-failed"}.get(
+        code, "stopped" if code > 128 else "bug"
+    )
+    head = {
+        "command": program,
+        "schema": SCHEMA,
+        "version": __version__,
+        "status": status,
+        "exit_code": code,
+        "seconds": round(time.monotonic() - started, 3),
+    }
     if error:
         head["error"] = error
     try:
@@ -263,8 +348,9 @@ def _write_report(program: str, args: argparse.Namespace, code: int, started: fl
     return code
 
 
-def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None],
-        argv: list[str] | None = None) -> int:
+def run(
+    parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None], argv: list[str] | None = None
+) -> int:
     """Parse, call, and turn what happens into an exit code (interface: 0, 1, 2, 70, 75, 130, 143).
 
     ``function`` gets the parsed options and fills ``args.report`` (a dictionary for --json) as it
@@ -284,7 +370,7 @@ def run(parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace]
     except BrokenPipeError:  # `... | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except BaseException as error:  # the one place where everything ends in an exit code
+    except BaseException as error:  # noqa: BLE001 - the one place where everything ends in an exit code
         told = str(error) or type(error).__name__
         code = _exit_code(program, error)
     if args.json:

@@ -23,13 +23,22 @@ def usage() -> str:
     """The umbrella's help: every verb with its line."""
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {VERBS[verb][1]}" for verb in VERBS]
-    return "\n".join([
-        "usage: speakerkit VERB [options]", "",
-        "Speaker verification: from recordings to embeddings, scores and error rates.", "",
-        *lines, "",
-        "Each verb is also a command of its own: speakerkit score-trials ... is score-trials ...",
-        "speakerkit VERB --help tells the rest.", "",
-        "example:", "  speakerkit verify-speakers a.wav b.wav", ""])
+    return "\n".join(
+        [
+            "usage: speakerkit VERB [options]",
+            "",
+            "Speaker verification: from recordings to embeddings, scores and error rates.",
+            "",
+            *lines,
+            "",
+            "Each verb is also a command of its own: speakerkit score-trials ... is score-trials ...",
+            "speakerkit VERB --help tells the rest.",
+            "",
+            "example:",
+            "  speakerkit verify-speakers a.wav b.wav",
+            "",
+        ]
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,9 +51,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if argv[0] not in VERBS:
         import difflib
+
         near = difflib.get_close_matches(argv[0], VERBS, n=1)
-        print(f"speakerkit: unknown verb '{argv[0]}'" + (f"; did you mean '{near[0]}'?" if near else "")
-              + "; speakerkit --help lists all", file=sys.stderr)
+        print(
+            f"speakerkit: unknown verb '{argv[0]}'"
+            + (f"; did you mean '{near[0]}'?" if near else "")
+            + "; speakerkit --help lists all",
+            file=sys.stderr,
+        )
         return 2
     module = importlib.import_module(f"speakerkit.cli.{VERBS[argv[0]][0]}")
     return module.main(argv[1:])

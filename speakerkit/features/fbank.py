@@ -14,7 +14,7 @@ import torch
 
 from speakerkit.config import FbankConfig
 
-EPSILON = 1.1920928955078125e-07    # float32 epsilon: the floor of a mel energy before its logarithm
+EPSILON = 1.1920928955078125e-07  # float32 epsilon: the floor of a mel energy before its logarithm
 
 
 def num_frames(num_samples: int | torch.Tensor, config: FbankConfig) -> int | torch.Tensor:
@@ -40,7 +40,7 @@ def _window(config: FbankConfig) -> np.ndarray:
     hann = 0.5 - 0.5 * np.cos(phase)
     coeff = config.blackman_coeff
     return {
-        "povey": hann ** 0.85,
+        "povey": hann**0.85,
         "hamming": 0.54 - 0.46 * np.cos(phase),
         "hanning": hann,
         "blackman": coeff - 0.5 * np.cos(phase) + (0.5 - coeff) * np.cos(2 * phase),
@@ -51,6 +51,7 @@ def _window(config: FbankConfig) -> np.ndarray:
 
 def mel_filters(config: FbankConfig) -> np.ndarray:
     """Triangular filters (fft_length / 2 + 1, num_mel_bins), float64; the Nyquist bin has weight 0 as in Kaldi."""
+
     def mel(hz):
         return 1127.0 * np.log(1.0 + np.asarray(hz) / 700.0)
 
@@ -76,16 +77,23 @@ def _reflected_frames(samples: torch.Tensor, lengths: torch.Tensor | None, confi
         lengths = torch.full(samples.shape[:-1], samples.shape[-1], device=samples.device)
     frames = num_frames(samples.shape[-1], config)
     start = config.frame_shift // 2 - config.frame_length // 2
-    at = (torch.arange(frames, device=samples.device)[:, None] * config.frame_shift + start
-          + torch.arange(config.frame_length, device=samples.device))    # (frames, frame_length)
+    at = (
+        torch.arange(frames, device=samples.device)[:, None] * config.frame_shift
+        + start
+        + torch.arange(config.frame_length, device=samples.device)
+    )  # (frames, frame_length)
     period = 2 * lengths[..., None, None]
     at = at.expand(*samples.shape[:-1], *at.shape).remainder(period)
     at = torch.where(at < lengths[..., None, None], at, period - 1 - at)
     return samples.gather(-1, at.flatten(-2)).unflatten(-1, (frames, config.frame_length))
 
 
-def compute_fbank(samples: torch.Tensor, config: FbankConfig, lengths: torch.Tensor | None = None,
-                  generator: torch.Generator | None = None) -> torch.Tensor:
+def compute_fbank(
+    samples: torch.Tensor,
+    config: FbankConfig,
+    lengths: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     """Log-mel filterbank energies of one utterance or of a padded batch, by the same arithmetic.
 
     Args:
@@ -103,7 +111,9 @@ def compute_fbank(samples: torch.Tensor, config: FbankConfig, lengths: torch.Ten
         ValueError: fewer samples than one frame, another dtype or shape, dither without a generator.
     """
     if samples.dtype != torch.float32 or samples.dim() not in (1, 2):
-        raise ValueError(f"samples are {samples.dtype} of shape {tuple(samples.shape)}; want float32 (n,) or (batch, n)")
+        raise ValueError(
+            f"samples are {samples.dtype} of shape {tuple(samples.shape)}; want float32 (n,) or (batch, n)"
+        )
     if num_frames(samples.shape[-1], config) < 1:
         raise ValueError(f"{samples.shape[-1]} samples are less than one frame of {config.frame_length}")
     if config.dither > 0 and generator is None:
@@ -111,7 +121,7 @@ def compute_fbank(samples: torch.Tensor, config: FbankConfig, lengths: torch.Ten
     window, filters = _constants(config, samples.device)
     samples = samples * config.waveform_scale if config.waveform_scale != 1.0 else samples
     if config.snip_edges:
-        frames = samples.unfold(-1, config.frame_length, config.frame_shift)    # (..., frames, frame_length)
+        frames = samples.unfold(-1, config.frame_length, config.frame_shift)  # (..., frames, frame_length)
     else:
         frames = _reflected_frames(samples, lengths, config)
     if config.dither > 0:

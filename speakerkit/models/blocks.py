@@ -38,9 +38,9 @@ class Conv3x3(nn.Conv2d):
             x = x * time_mask(lengths, x.shape[2])
         if not self.same_padding:
             return F.conv2d(x, self.weight, None, self.stride, 1)
-        x = F.pad(x, (x.shape[3] % 2, 1))                       # frequency
+        x = F.pad(x, (x.shape[3] % 2, 1))  # frequency
         if lengths is None:
-            x = F.pad(x, (0, 0, x.shape[2] % 2, 1))             # time
+            x = F.pad(x, (0, 0, x.shape[2] % 2, 1))  # time
         else:  # each utterance by its own parity, in one batch
             odd = (lengths % 2 == 1)[:, None, None, None]
             x = torch.where(odd, F.pad(x, (0, 0, 1, 1)), F.pad(x, (0, 0, 0, 2)))
@@ -64,8 +64,9 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(out_channels)
         self.shortcut = None
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
-                                          norm(out_channels))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), norm(out_channels)
+            )
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         shortcut = x if self.shortcut is None else self.shortcut(x)

@@ -22,7 +22,7 @@ class ResNet34(nn.Module):
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
         self.std_floor = config.std_floor
-        norm = nn.BatchNorm2d                                   # eps 1e-5, momentum 0.1
+        norm = nn.BatchNorm2d  # eps 1e-5, momentum 0.1
         self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, pre_activation=False, norm=norm)
         freq = torch.tensor(num_mel_bins)
         for _ in range(3):
@@ -30,8 +30,11 @@ class ResNet34(nn.Module):
         self.embedding = nn.Linear(2 * self.trunk.out_channels * int(freq), config.embedding_dim)
         self.second = None
         if config.two_embedding_layers:
-            self.second = nn.Sequential(nn.ReLU(), nn.BatchNorm1d(config.embedding_dim, affine=False),
-                                        nn.Linear(config.embedding_dim, config.embedding_dim))
+            self.second = nn.Sequential(
+                nn.ReLU(),
+                nn.BatchNorm1d(config.embedding_dim, affine=False),
+                nn.Linear(config.embedding_dim, config.embedding_dim),
+            )
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Embeddings.
@@ -61,7 +64,7 @@ class ReferenceResNet34(nn.Module):
 
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
-        del num_mel_bins                                        # frequency is pooled away: any number of bins fits
+        del num_mel_bins  # frequency is pooled away: any number of bins fits
         self.std_floor = config.std_floor
         norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.5)
         self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, pre_activation=True, norm=norm)
@@ -99,7 +102,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         elif isinstance(module, nn.Linear):
-            bound = module.in_features ** -0.5
+            bound = module.in_features**-0.5
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -1,0 +1,67 @@
+"""train-model: learn a speaker network from a data directory."""
+
+import argparse
+
+from speakerkit.cli import entry
+from speakerkit.errors import ConfigError
+
+FORMATS = """\
+TRAIN_DIR holds utt2spk ('<utt-id> <spk-id>' a line) and feats.scp with utt2num_frames, or wav.scp
+('<utt-id> <path>' a line): features are then made while training, with the configuration's
+[augmentation]. EXP_DIR gets checkpoints/, best/, train.log, train_log.tsv, training_curve.png and
+model.safetensors. A started EXP_DIR goes on where it stopped, exactly."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = entry.make_parser(
+        "train-model",
+        summary="Train a speaker network with additive angular margin softmax.",
+        example="train-model --config conf/resnet34.toml --nj 2 data/train exp/resnet34",
+        formats=FORMATS,
+    )
+    parser.add_argument("train_dir", metavar="TRAIN_DIR", help="data directory of the training speakers")
+    parser.add_argument("exp_dir", metavar="EXP_DIR", help="where the run lives")
+    entry.add_config_option(parser, required=True)
+    parser.add_argument(
+        "--valid-dir", metavar="DIR", help="held-out data directory (wav.scp) for an EER while training"
+    )
+    parser.add_argument("--valid-trials", metavar="FILE", help="labelled trials between its utterances")
+    parser.add_argument("--name", default="", help="the model's name (default: EXP_DIR's)")
+    parser.add_argument(
+        "--training-data", default="", metavar="TEXT", help="words on the training data, kept in the model file"
+    )
+    parser.add_argument("--domain", default="", metavar="TEXT", help="words on the speech it is for")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
+    entry.add_device_options(parser)
+    entry.add_nj_option(parser)
+    entry.add_seed_option(parser)
+    entry.add_output_options(parser)
+    entry.add_audio_options(parser)
+    return entry.run(parser, train_model, argv)
+
+
+def train_model(args: argparse.Namespace) -> None:
+    from speakerkit.config import read_system
+
+    if bool(args.valid_dir) != bool(args.valid_trials):
+        raise ConfigError("--valid-dir and --valid-trials go together")
+    system = read_system(args.config)
+    from speakerkit.training import train
+
+    options = train.TrainOptions(
+        seed=args.seed,
+        device=args.device,
+        precision=args.precision,
+        nj=args.nj,
+        valid_dir=args.valid_dir,
+        valid_trials=args.valid_trials,
+        overwrite=args.overwrite,
+        show=not args.quiet,
+        name=args.name,
+        training_data=args.training_data,
+        domain=args.domain,
+        licence=args.licence,
+    )
+    train.train_model(
+        args.train_dir, args.exp_dir, system, options, entry.audio_options(args), entry.max_bad(args), args.report
+    )

@@ -1,0 +1,42 @@
+"""A model's golden vector: the embedding of a fixed two-second signal, kept in its file and checked at load."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from speakerkit.config import FbankConfig, ModelConfig
+from speakerkit.features.fbank import compute_fbank
+from speakerkit.features.mean_norm import subtract_mean
+
+SECONDS = 2.0
+SEED = 1
+LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999}
+
+
+def golden_signal(sample_rate: int) -> np.ndarray:
+    """(2 s * sample_rate,) float32: seeded noise that swells and fades over a hum, the same on every machine."""
+    count = int(SECONDS * sample_rate)
+    time = np.arange(count) / sample_rate
+    noise = np.random.default_rng(SEED).random(count) - 0.5
+    swell = 0.5 - 0.5 * np.cos(2 * np.pi * 3.0 * time)
+    hum = sum(np.sin(2 * np.pi * 120.0 * k * time) / k for k in range(1, 20))
+    return (0.2 * swell * (noise + 0.3 * hum)).astype(np.float32)
+
+
+def prepare_features(samples: torch.Tensor, fbank: FbankConfig, model: ModelConfig) -> torch.Tensor:
+    """(1, num_frames, columns): the features as the network wants them, of one utterance at the fbank's rate.
+
+    Dither, where a model asks for it, is drawn from one fixed seed: an embedding never depends on what came before.
+    """
+    dither = torch.Generator(samples.device).manual_seed(0) if fbank.dither > 0 else None
+    features = compute_fbank(samples, fbank, generator=dither)
+    return (subtract_mean(features) if model.mean_norm else features).unsqueeze(0)
+
+
+@torch.inference_mode()
+def golden_embedding(network: nn.Module, fbank: FbankConfig, model: ModelConfig) -> np.ndarray:
+    """(embedding_dim,) float32 of the golden signal, on the network's device and in its precision."""
+    weight = next(network.parameters())
+    samples = torch.from_numpy(golden_signal(fbank.sample_rate)).to(weight.device)
+    features = prepare_features(samples, fbank, model).to(weight.dtype)
+    return network(features)[0].float().cpu().numpy()

@@ -1,0 +1,198 @@
+"""Fixed-length chunks of features with speaker labels, from stored features or straight from recordings.
+
+An item is an utterance at one speed. A chunk is a function of (item, generator): nothing else is
+random, so every run with the same seed sees the same chunks.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from speakerkit.config import AugmentationConfig, FbankConfig
+from speakerkit.errors import DataError, RecordingError
+from speakerkit.features.fbank import chunk_samples, compute_fbank
+from speakerkit.features.resample import chunk_span, speed_chunk, speed_spk_id
+from speakerkit.io import ark, audio, tables
+from speakerkit.training.disturb import disturb_chunk
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where an utterance's samples lie."""
+
+    path: str
+    sample_rate: int
+    start: int  # first sample of the utterance, at its own rate
+    num_samples: int  # at its own rate
+
+
+def number_speakers(spk_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The distinct speakers, sorted as LC_ALL=C sorts, and (num_items,) int64 class of each item."""
+    speakers = sorted(set(spk_ids), key=tables.sort_key)
+    index = {spk_id: number for number, spk_id in enumerate(speakers)}
+    return speakers, np.array([index[spk_id] for spk_id in spk_ids], dtype=np.int64)
+
+
+def repeated(rows: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """A random stretch of ``count`` rows (samples or frames); what is shorter is repeated from a random place."""
+    if len(rows) >= count:
+        start = generator.integers(len(rows) - count + 1)
+        return rows[start : start + count]
+    start = generator.integers(len(rows))
+    return rows[(start + np.arange(count)) % len(rows)]
+
+
+class FeatureChunks:
+    """Chunks of feats.scp; nothing is disturbed, speeds are those the features were made at."""
+
+    def __init__(
+        self,
+        utt_ids: Sequence[str],
+        spk_ids: Sequence[str],
+        locations: dict,
+        num_frames: dict[str, int],
+        chunk_frames: int,
+    ):
+        self.utt_ids, self.locations, self.num_frames = list(utt_ids), locations, num_frames
+        self.chunk_frames = chunk_frames
+        self.speakers, self.labels = number_speakers(spk_ids)
+
+    def name(self, item: int) -> str:
+        """The utterance's id, for messages."""
+        return self.utt_ids[item]
+
+    def features(self, item: int, generator: np.random.Generator) -> np.ndarray:
+        """(chunk_frames, bins) float32 of one item."""
+        utt_id = self.utt_ids[item]
+        total, wanted = self.num_frames[utt_id], self.chunk_frames
+        if total >= wanted:
+            start = int(generator.integers(total - wanted + 1))
+            chunk = ark.read_matrix_rows(self.locations[utt_id], utt_id, start, start + wanted)
+        else:
+            chunk = repeated(ark.read_matrix(self.locations[utt_id], utt_id), wanted, generator)
+        if not np.isfinite(chunk).all():
+            raise RecordingError(self.locations[utt_id].ark_path, "not-finite", f"features of '{utt_id}'")
+        return chunk
+
+
+class WaveChunks:
+    """Chunks of recordings: read, change speed, disturb, fbank; only the samples of the chunk are decoded."""
+
+    def __init__(
+        self,
+        utt_ids: Sequence[str],
+        spk_ids: Sequence[str],
+        recordings: Sequence[Recording],
+        fbank: FbankConfig,
+        augmentation: AugmentationConfig,
+        chunk_frames: int,
+        noises: Sequence[Recording] = (),
+        responses: Sequence[np.ndarray] = (),
+        channel: int | None = None,
+    ):
+        self.utt_ids, self.recordings, self.fbank, self.augmentation = (
+            list(utt_ids),
+            list(recordings),
+            fbank,
+            augmentation,
+        )
+        self.num_samples = chunk_samples(chunk_frames, fbank)
+        self.noises, self.responses, self.channel = list(noises), list(responses), channel
+        new = augmentation.speed_speakers == "new"
+        self.speakers, self.labels = number_speakers(
+            [speed_spk_id(spk_id, speed, new) for speed in augmentation.speeds for spk_id in spk_ids]
+        )
+
+    def name(self, item: int) -> str:
+        """The utterance's id, for messages."""
+        return self.utt_ids[item % len(self.utt_ids)]
+
+    def features(self, item: int, generator: np.random.Generator) -> np.ndarray:
+        """(chunk_frames, bins) float32 of one item."""
+        speed = self.augmentation.speeds[item // len(self.utt_ids)]
+        samples = self._take(self.recordings[item % len(self.utt_ids)], speed, self.num_samples, generator)
+        samples = disturb_chunk(
+            samples,
+            self.augmentation,
+            self.fbank.sample_rate,
+            generator,
+            babble=self._babble,
+            noises=self._noise if self.noises else None,
+            responses=self._response if self.responses else None,
+        )
+        dither = None
+        if self.fbank.dither > 0:
+            dither = torch.Generator().manual_seed(int(generator.integers(2**62)))
+        return compute_fbank(
+            torch.from_numpy(np.ascontiguousarray(samples, np.float32)), self.fbank, generator=dither
+        ).numpy()
+
+    def _take(self, recording: Recording, speed: float, count: int, generator: np.random.Generator) -> np.ndarray:
+        """(count,) samples at the fbank's rate from a random place; a short recording is repeated."""
+        ratio = speed * recording.sample_rate / self.fbank.sample_rate  # input samples a output sample
+        room = recording.num_samples - int(np.ceil(count * ratio))
+        if room < 0:
+            whole = audio.read_chunk(recording.path, recording.start, recording.num_samples, self.channel)
+            return repeated(speed_chunk(whole, ratio, int(len(whole) / ratio), 0), count, generator)
+        start = int(generator.integers(room + 1))
+        first, length = chunk_span(count, ratio, start, recording.num_samples)
+        samples = audio.read_chunk(recording.path, recording.start + first, length, self.channel)
+        samples = speed_chunk(samples, ratio, count, start - first)
+        return samples if len(samples) == count else repeated(samples, count, generator)
+
+    def _babble(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        voices = [
+            self._take(self.recordings[generator.integers(len(self.recordings))], 1.0, count, generator)
+            for _ in range(int(generator.integers(3, 7)))
+        ]
+        return np.sum(voices, axis=0, dtype=np.float32)
+
+    def _noise(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        return self._take(self.noises[generator.integers(len(self.noises))], 1.0, count, generator)
+
+    def _response(self, generator: np.random.Generator) -> np.ndarray:
+        return self.responses[generator.integers(len(self.responses))]
+
+
+class TrainingBatches(torch.utils.data.Dataset):
+    """Item ``step`` is that step's batch: (features (batch, chunk_frames, bins), labels (batch,), bad recordings).
+
+    A recording that can't be read is replaced by the batch's next draw and reported, so that the
+    loop can count it; after 20 in a row the data are called unreadable.
+    """
+
+    MOST_BAD_IN_A_ROW = 20
+
+    def __init__(self, chunks: FeatureChunks | WaveChunks, sampler, mean_norm: bool):
+        self.chunks, self.sampler, self.mean_norm = chunks, sampler, mean_norm
+
+    def __getitem__(self, step: int):
+        bad: list[tuple[str, str, str, str]] = []
+        rows, labels = [], []
+        for index, item in enumerate(self.sampler.items(step)):
+            generator = self.sampler.chunk_generator(step, index)
+            item, features = self._read(int(item), generator, bad)
+            rows.append(features)
+            labels.append(self.chunks.labels[item])
+        features = np.stack(rows)
+        if self.mean_norm:
+            features = features - features.mean(axis=1, keepdims=True)
+        return torch.from_numpy(features), torch.from_numpy(np.array(labels)), bad
+
+    def _read(self, item: int, generator: np.random.Generator, bad: list) -> tuple[int, np.ndarray]:
+        for _ in range(self.MOST_BAD_IN_A_ROW):
+            try:
+                return item, self.chunks.features(item, generator)
+            except RecordingError as error:
+                bad.append((self.chunks.name(item), error.path, error.reason, error.detail))
+                item = int(generator.integers(len(self.chunks.labels)))
+        raise DataError(
+            bad[-1][1],
+            f"{self.MOST_BAD_IN_A_ROW} recordings drawn one after another can't be read; "
+            f"this one: {bad[-1][2]} {bad[-1][3]}",
+        )

@@ -1,0 +1,296 @@
+"""The training loop: steps, reports, checkpoints, and the final model."""
+
+import contextlib
+import logging
+import math
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from speakerkit.config import SystemConfig
+from speakerkit.errors import DataError, MachineError
+from speakerkit.io import files
+from speakerkit.training import checkpoint, progress, schedules
+from speakerkit.training.checkpoint import TrainingState
+from speakerkit.training.chunks import TrainingBatches
+from speakerkit.training.validation import ValidationSet, validation_eer
+
+log = logging.getLogger(__name__)
+MOST_BAD_STEPS = 3  # non-finite steps in a row
+BATCH_NORM_BATCHES = 60  # batches that set the averaged model's batch norm statistics
+SAVE_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: what it is made of and where it goes."""
+
+    system: SystemConfig
+    num_steps: int
+    batches: TrainingBatches
+    folder: Path
+    device: torch.device
+    precision: torch.dtype  # of the network's forward and backward pass; weights stay float32
+    num_workers: int  # processes that make batches; 0: this one
+    allowed_bad: int  # recordings that may turn out unreadable
+    show: bool  # a progress bar
+    validation: ValidationSet | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.folder / "checkpoints"
+
+    def progress(self, step: int) -> float:
+        """Share of training done before ``step``."""
+        return step / self.num_steps
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the group gets them; the parent decides
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def batch_loader(run: Run, first: int, last: int) -> torch.utils.data.DataLoader:
+    """Batches of steps first..last - 1, in order, made ahead by worker processes."""
+    return torch.utils.data.DataLoader(
+        run.batches,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=run.num_workers,
+        worker_init_fn=_start_worker,
+        pin_memory=run.device.type == "cuda",
+        **({"prefetch_factor": 4} if run.num_workers else {}),
+    )
+
+
+class _StopFlag:
+    """SIGTERM and SIGUSR1 end the run after the step in hand, with a checkpoint."""
+
+    def __init__(self):
+        self.received: int | None = None
+
+    @contextlib.contextmanager
+    def watch(self):
+        def note(signum, frame):
+            self.received = signum
+
+        try:
+            old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGUSR1)}
+        except ValueError:  # not the main thread
+            old = {}
+        try:
+            yield self
+        finally:
+            for signum, handler in old.items():
+                signal.signal(signum, handler)
+
+
+def train_step(
+    state: TrainingState, run: Run, features: torch.Tensor, labels: torch.Tensor
+) -> tuple[float, float, float]:
+    """Forward, backward, clip, update.
+
+    Returns:
+        loss, accuracy without margin, gradient norm before clipping. Where loss or norm isn't
+        finite, nothing has changed: neither weights nor momentum nor batch norm statistics.
+    """
+    share, config = run.progress(state.step), run.system.training
+    for group in state.optimiser.param_groups:
+        group["lr"] = schedules.learning_rate((state.step + 1) / run.num_steps, config)
+    buffers = [b for n, b in state.network.named_buffers()]
+    kept = [b.clone() for b in buffers]
+    state.network.train()
+    with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
+        output = state.network.classifier_input(state.network(features))
+    loss, accuracy = state.loss(output, labels, schedules.margin(share, run.system.loss))
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)
+        return loss.item(), accuracy.item(), norm.item()
+    if config.gradient_clip > 0:
+        torch.nn.utils.clip_grads_with_norm_(parameters, config.gradient_clip, norm)
+    state.optimiser.step()
+    if (state.step + 1) / run.num_steps > config.average_from:
+        update_average(state)
+    return loss.item(), accuracy.item(), norm.item()
+
+
+@torch.no_grad()
+def update_average(state: TrainingState) -> None:
+    """Take the weights of this step into their running mean."""
+    state.num_averaged += 1
+    for name, parameter in state.network.named_parameters():
+        if name not in state.average:
+            state.average[name] = parameter.detach().clone(memory_format=torch.contiguous_format)
+        else:
+            state.average[name].lerp_(parameter.detach(), 1.0 / state.num_averaged)
+
+
+def _note_bad(state: TrainingState, run: Run, bad: list) -> None:
+    for utt_id, path, reason, detail in bad:
+        if utt_id not in state.bad:
+            state.bad[utt_id] = [path, reason, detail]
+            log.warning("'%s' is left out: %s: %s %s", utt_id, path, reason, detail)
+    if len(state.bad) > run.allowed_bad:
+        utt_id, (path, reason, detail) = next(iter(state.bad.items()))
+        raise DataError(
+            path, f"{reason} {detail} ('{utt_id}'); {len(state.bad)} bad recordings, --max-bad allows {run.allowed_bad}"
+        )
+
+
+def _save(state: TrainingState, run: Run, final: bool = False) -> None:
+    """A checkpoint; shared disks hiccup, so it is tried again, and a periodic one may fail."""
+    for attempt in range(1, SAVE_TRIES + 1):
+        try:
+            checkpoint.save_checkpoint(run.checkpoints, state, run.system.training.keep_checkpoints)
+            return
+        except MachineError as error:
+            log.warning("checkpoint of step %d, try %d of %d: %s", state.step, attempt, SAVE_TRIES, error)
+            if attempt == SAVE_TRIES and final:
+                raise
+            time.sleep(attempt)
+
+
+def _validate(state: TrainingState, run: Run, row: dict) -> None:
+    eer, _ = validation_eer(state.network, run.validation, run.precision)
+    row["eer_percent"] = 100 * eer
+    log.info("step %d: EER %.3f %% on %s", state.step, 100 * eer, run.validation.trials_path)
+    if state.best_eer is None or eer < state.best_eer:
+        state.best_eer, state.best_step = eer, state.step
+        checkpoint.save_checkpoint(run.folder / "best", state, keep=1)
+
+
+def run_steps(state: TrainingState, run: Run, table: progress.TrainingTable) -> None:
+    """Train from ``state.step`` to the end.
+
+    Raises:
+        DataError: too many bad recordings, or steps that stay non-finite.
+        MachineError: a data worker died.
+    """
+    config, meter, bad_steps = run.system.training, progress.Meter(), 0
+    began, first = time.monotonic(), state.step
+    with (
+        _lost_worker_told(),
+        _StopFlag().watch() as stop,
+        tqdm(
+            total=run.num_steps,
+            initial=first,
+            desc="train",
+            unit="step",
+            dynamic_ncols=True,
+            smoothing=0.02,
+            disable=None if run.show else True,
+        ) as bar,
+    ):
+        loader = iter(batch_loader(run, first, run.num_steps))
+        while state.step < run.num_steps:
+            asked = time.monotonic()
+            features, labels, bad = next(loader)
+            features = features.to(run.device, non_blocking=True)
+            labels, waited = labels.to(run.device, non_blocking=True), time.monotonic() - asked
+            _note_bad(state, run, bad)
+            loss, accuracy, norm = train_step(state, run, features, labels)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                bad_steps += 1
+                _note_bad_step(state, run, loss, norm, bad_steps)
+            else:
+                bad_steps = 0
+                meter.add(loss, accuracy, norm, waited)
+            state.step += 1
+            bar.update()
+            row = _row(state, run, meter)
+            if state.step % config.log_interval == 0 or state.step == run.num_steps:
+                eta = (time.monotonic() - began) / (state.step - first) * (run.num_steps - state.step)
+                log.info("%s", progress.describe(row, eta))
+                bar.set_postfix_str(f"loss {row['loss']:.3f} acc {100 * row['accuracy']:.1f} %")
+                meter.reset()
+            if run.validation and (state.step % config.valid_interval == 0 or state.step == run.num_steps):
+                _validate(state, run, row)
+            if state.step % config.log_interval == 0 or "eer_percent" in row or state.step == run.num_steps:
+                table.add(row)
+            if state.step % config.checkpoint_interval == 0 or state.step == run.num_steps or stop.received:
+                _save(state, run, final=state.step == run.num_steps or bool(stop.received))
+            if stop.received:
+                break
+    if stop.received:
+        log.warning(
+            "stopped by signal %d at step %d of %d; the same command goes on from there",
+            stop.received,
+            state.step,
+            run.num_steps,
+        )
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _lost_worker_told():
+    """torch's word for a data worker that died, as a MachineError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
+            raise MachineError(f"a data worker died, probably for want of memory: {error}") from None
+        raise
+
+
+def _note_bad_step(state: TrainingState, run: Run, loss: float, norm: float, count: int) -> None:
+    items = [run.batches.chunks.name(int(i)) for i in run.batches.sampler.items(state.step)]
+    files.write_json(
+        run.folder / f"bad-step-{state.step}.json",
+        {"step": state.step, "loss": loss, "gradient_norm": norm, "utterances": items},
+    )
+    log.warning(
+        "step %d left out: loss %s, gradient norm %s; its utterances are in bad-step-%d.json",
+        state.step,
+        loss,
+        norm,
+        state.step,
+    )
+    if count >= MOST_BAD_STEPS:
+        raise DataError(
+            run.folder,
+            f"loss or gradient not finite in {count} steps in a row, at step {state.step}; "
+            "lower learning_rate, or look at the recordings in bad-step-*.json",
+        )
+
+
+def _row(state: TrainingState, run: Run, meter: progress.Meter) -> dict:
+    config, done = run.system.training, state.step
+    return {
+        "step": done,
+        "epoch": done * config.batch_size / len(run.batches.chunks.labels),
+        "learning_rate": schedules.learning_rate(done / run.num_steps, config),
+        "margin": schedules.margin(run.progress(done - 1), run.system.loss),
+    } | meter.report(config.batch_size)
+
+
+@torch.no_grad()
+def finish_network(state: TrainingState, run: Run) -> nn.Module:
+    """The network to keep: the averaged weights where there are any, with batch norm statistics of their own."""
+    network = state.network
+    if not state.average:
+        return network.eval()
+    network.load_state_dict(state.average, strict=False)
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [m.momentum for m in norms]
+    for module in norms:
+        module.reset_running_stats()
+        module.momentum = None  # a plain mean over the batches below
+    network.train()
+    for features, _, _ in batch_loader(run, run.num_steps, run.num_steps + BATCH_NORM_BATCHES):
+        with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
+            network.classifier_input(network(features.to(run.device)))
+    for module, momentum in zip(norms, momenta, strict=True):
+        module.momentum = momentum
+    return network.eval()

@@ -1,0 +1,100 @@
+"""What a person sees of a training run: the log, the table behind the curve, the curve."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from speakerkit.io import files
+
+log = logging.getLogger(__name__)
+COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "accuracy",
+    "learning_rate",
+    "margin",
+    "gradient_norm",
+    "samples_per_s",
+    "waiting",
+    "eer_percent",
+)
+
+
+class Meter:
+    """Means since the last report, and the time spent waiting for data."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new interval."""
+        self.sums, self.count, self.waited, self.started = (
+            dict.fromkeys(("loss", "accuracy", "gradient_norm"), 0.0),
+            0,
+            0.0,
+            time.monotonic(),
+        )
+
+    def add(self, loss: float, accuracy: float, gradient_norm: float, waited: float) -> None:
+        """One step."""
+        for name, value in (("loss", loss), ("accuracy", accuracy), ("gradient_norm", gradient_norm)):
+            self.sums[name] += value
+        self.count += 1
+        self.waited += waited
+
+    def report(self, batch_size: int) -> dict[str, float]:
+        """Means, samples/s and the share of time that was waiting for data."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        means = {name: value / max(self.count, 1) for name, value in self.sums.items()}
+        return means | {"samples_per_s": self.count * batch_size / seconds, "waiting": self.waited / seconds}
+
+
+class TrainingTable:
+    """`train_log.tsv`: one row a report, kept across resumes without doubled rows."""
+
+    def __init__(self, path: Path):
+        self.path, self.rows = path, []
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            self.rows = [dict(zip(COLUMNS, line.split("\t"), strict=False)) for line in lines[1:]]
+
+    def cut_after(self, step: int) -> None:
+        """Drop the rows of steps that the resumed run will do again."""
+        self.rows = [row for row in self.rows if int(row["step"]) <= step]
+
+    def add(self, row: dict) -> None:
+        """Add a row and write the table anew."""
+        self.rows.append({name: f"{row[name]:.6g}" if name in row else "" for name in COLUMNS})
+        text = "\t".join(COLUMNS) + "\n" + "".join("\t".join(r.get(c, "") for c in COLUMNS) + "\n" for r in self.rows)
+        files.write_text(self.path, text)
+
+    def columns(self, name: str) -> tuple[list[float], list[float]]:
+        """(steps, values) of the rows where ``name`` was measured."""
+        found = [(float(r["step"]), float(r[name])) for r in self.rows if r.get(name)]
+        return [f[0] for f in found], [f[1] for f in found]
+
+
+def draw_curve(table: TrainingTable, path: str | os.PathLike) -> bool:
+    """The training curve as a PNG; False, said once, where matplotlib isn't installed."""
+    try:
+        from speakerkit.io import plots
+
+        series = {name: table.columns(name) for name in ("loss", "accuracy", "learning_rate", "eer_percent")}
+        plots.draw_training_curve(path, series)
+        return True
+    except ModuleNotFoundError as error:
+        log.info("no training curve: %s; pip install 'speakerkit[plot]'", error)
+        return False
+
+
+def describe(row: dict, eta_s: float) -> str:
+    """One line of the log."""
+    hours, minutes = divmod(int(eta_s) // 60, 60)
+    return (
+        f"step {row['step']:,} epoch {row['epoch']:.2f}: loss {row['loss']:.4f}, "
+        f"accuracy {100 * row['accuracy']:.1f} %, "
+        f"learning rate {row['learning_rate']:.2e}, margin {row['margin']:.3f}, gradient {row['gradient_norm']:.2f}, "
+        f"{row['samples_per_s']:.1f} samples/s, waiting {100 * row['waiting']:.0f} %, {hours}:{minutes:02d} h left"
+    )

@@ -1,0 +1,268 @@
+"""A whole training run: set up or resume, train, write the model."""
+
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from speakerkit import __version__
+from speakerkit.config import SystemConfig, as_dict
+from speakerkit.errors import ConfigError
+from speakerkit.io import audio, files, locks
+from speakerkit.models import device as devices
+from speakerkit.models import model_file
+from speakerkit.models.resnet import initialise, make_network
+from speakerkit.training import checkpoint, loop, setup
+from speakerkit.training.aam_softmax import AamSoftmax
+from speakerkit.training.chunks import TrainingBatches
+from speakerkit.training.optimiser import make_optimiser
+from speakerkit.training.progress import TrainingTable, draw_curve
+from speakerkit.training.sampling import BatchSampler
+from speakerkit.training.validation import validation_eer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line adds to the configuration."""
+
+    seed: int = 1
+    device: str = "auto"
+    precision: str = "auto"
+    nj: int = 1
+    valid_dir: str | None = None
+    valid_trials: str | None = None
+    overwrite: bool = False
+    show: bool = True
+    name: str = ""  # of the model
+    training_data: str = ""  # words for its card
+    domain: str = ""
+    licence: str = ""
+
+
+def count_steps(system: SystemConfig, num_items: int) -> int:
+    """Steps of the whole run: num_steps, or num_epochs passes over all items."""
+    config = system.training
+    return config.num_steps or max(1, round(config.num_epochs * num_items / config.batch_size))
+
+
+def train_model(
+    train_dir: str | os.PathLike,
+    exp_dir: str | os.PathLike,
+    system: SystemConfig,
+    options: TrainOptions,
+    audio_options: audio.AudioOptions,
+    allowed_bad,
+    report: dict,
+) -> None:
+    """Train, or go on with a started run, until ``exp_dir/model.safetensors`` is written.
+
+    Args:
+        train_dir: utt2spk and feats.scp or wav.scp.
+        exp_dir: checkpoints, log, curve and the model.
+        allowed_bad: from the number of utterances to the number that may be unreadable.
+        report: filled with what is known, for --json.
+
+    Raises:
+        ConfigError: the folder holds a run with another configuration, data or seed.
+        DataError: what ``setup.make_chunks`` refuses; training that diverges.
+    """
+    folder = Path(exp_dir)
+    files.check_writable(folder / "model.safetensors")
+    with locks.output_lock(folder / "training"):
+        handler = _open_log(folder)
+        try:
+            _train(train_dir, folder, system, options, audio_options, allowed_bad, report)
+        finally:
+            logging.getLogger("speakerkit").removeHandler(handler)
+            handler.close()
+
+
+def _open_log(folder: Path) -> logging.Handler:
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("speakerkit").addHandler(handler)
+    return handler
+
+
+def _train(
+    train_dir, folder: Path, system: SystemConfig, options: TrainOptions, audio_options, allowed_bad, report: dict
+) -> None:
+    started = time.time()
+    chunks, bad = setup.make_chunks(train_dir, system, audio_options, allowed_bad, options.show)
+    identity = _identity(chunks, system, options)
+    _check_identity(folder, identity, options.overwrite)
+    report.update(
+        num_speakers=len(chunks.speakers),
+        num_utterances=len(chunks.utt_ids),
+        bad_utterances=len(bad),
+        output=str(folder),
+    )
+    if (folder / "model.safetensors").is_file():
+        log.info("%s: nothing to do, the model is there", folder / "model.safetensors")
+        report.update(model_file.read_info(folder / "model.safetensors").training)
+        return
+    state, run = _start(folder, chunks, system, options, allowed_bad, audio_options)
+    state.bad |= {utt_id: [error.path, error.reason, error.detail] for utt_id, error in bad if utt_id not in state.bad}
+    table = TrainingTable(folder / "train_log.tsv")
+    table.cut_after(state.step)
+    loop.run_steps(state, run, table)
+    network = loop.finish_network(state, run).float()
+    seconds = _seconds_so_far(folder, time.time() - started)
+    report.update(num_steps=run.num_steps, seconds=round(seconds))
+    _write_model(folder, network, chunks, system, options, run, state, seconds, report)
+    if draw_curve(table, folder / "training_curve.png"):
+        log.info("training curve: %s", folder / "training_curve.png")
+
+
+def _identity(chunks, system: SystemConfig, options: TrainOptions) -> dict:
+    """What a resumed run must share with its beginning."""
+    return {
+        "system": as_dict(system),
+        "seed": options.seed,
+        "version": __version__,
+        "speakers": setup.hash_lines(chunks.speakers),
+        "utterances": setup.hash_lines(chunks.utt_ids),
+    }
+
+
+def _check_identity(folder: Path, identity: dict, overwrite: bool) -> None:
+    path = folder / "run.json"
+    if path.is_file():
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            known = {}
+        differ = _differences(known, identity)
+        if not differ:
+            return
+        if not overwrite:
+            raise ConfigError(
+                f"{folder} holds a run with other options: {'; '.join(differ[:5])}; "
+                "--overwrite starts anew, another EXP_DIR keeps both"
+            )
+        for old in [
+            folder / "model.safetensors",
+            folder / "train_log.tsv",
+            *folder.glob("checkpoints/*"),
+            *folder.glob("best/*"),
+        ]:
+            old.unlink(missing_ok=True)
+    files.write_json(path, identity)
+
+
+def _differences(known: dict, wanted: dict, prefix: str = "") -> list[str]:
+    found = []
+    for name, value in wanted.items():
+        old = known.get(name)
+        if isinstance(value, dict):
+            found += _differences(old if isinstance(old, dict) else {}, value, f"{prefix}{name}.")
+        elif old != value and name != "version":
+            found.append(f"{prefix}{name} is {old!r} there, {value!r} here")
+    return found
+
+
+def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, allowed_bad, audio_options):
+    """The state to train from, new or resumed, and the run."""
+    devices.keep_freed_memory()
+    torch.set_num_threads(options.nj)
+    device = devices.choose_device(options.device)
+    precision = devices.choose_precision(options.precision, device)
+    generator = torch.Generator().manual_seed(options.seed)
+    network = make_network(system.model, system.fbank.num_columns)
+    initialise(network, generator)
+    network = devices.to_channels_last(network).to(device)
+    with torch.no_grad():
+        width = network.eval().classifier_input(torch.zeros(1, system.model.embedding_dim, device=device)).shape[1]
+    loss = AamSoftmax(width, len(chunks.speakers), system.loss.scale, generator).to(device)
+    try:
+        state = checkpoint.TrainingState(network, loss, make_optimiser([network, loss], system.training))
+    except ValueError as error:
+        raise ConfigError(f"[training] {error}") from None
+    resumed = checkpoint.load_newest(folder / "checkpoints", state)
+    sampler = BatchSampler(chunks.labels, system.training.batch_size, system.training.sampling, options.seed)
+    validation = None
+    if options.valid_trials:
+        validation = setup.make_validation(options.valid_dir, options.valid_trials, system, audio_options, options.show)
+    workers = options.nj if device.type == "cuda" else max(1, options.nj // 8)
+    run = loop.Run(
+        system,
+        count_steps(system, len(chunks.labels)),
+        TrainingBatches(chunks, sampler, system.model.mean_norm),
+        folder,
+        device,
+        precision,
+        workers,
+        allowed_bad(len(chunks.utt_ids)),
+        options.show,
+        validation,
+    )
+    log.info(
+        "%s %d utterances of %d speakers (%d classes): %d steps of %d chunks of %d frames, %s on %s",
+        f"going on at step {state.step}:" if resumed else "training on",
+        len(chunks.utt_ids),
+        len({s.partition("-")[2] if s.startswith("sp") else s for s in chunks.speakers}),
+        len(chunks.speakers),
+        run.num_steps,
+        system.training.batch_size,
+        system.training.chunk_frames,
+        devices.precision_name(precision),
+        devices.describe_device(device),
+    )
+    return state, run
+
+
+def _seconds_so_far(folder: Path, seconds: float) -> float:
+    """Training time over all resumes, kept in the folder."""
+    path = folder / "seconds.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else 0.0
+    return before + seconds
+
+
+def _write_model(
+    folder: Path, network, chunks, system: SystemConfig, options: TrainOptions, run, state, seconds, report
+) -> None:
+    threshold, source, results = None, "", {}
+    if run.validation is not None:
+        eer, threshold = validation_eer(network, run.validation, torch.float32)
+        num_target = int(run.validation.is_target.sum())
+        source = (
+            f"EER threshold on {Path(run.validation.trials_path).name}: {num_target} target and "
+            f"{len(run.validation.is_target) - num_target} nontarget trials, EER {100 * eer:.3f} %"
+        )
+        results = {Path(run.validation.trials_path).name: {"eer_percent": 100 * eer, "eer_threshold": threshold}}
+        report.update(eer_percent=100 * eer, eer_threshold=threshold)
+        log.info("final model: %s", source)
+    training = {
+        "num_speakers": len(chunks.speakers),
+        "num_utterances": len(chunks.utt_ids),
+        "num_steps": run.num_steps,
+        "seconds": round(seconds),
+        "seed": options.seed,
+        "version": __version__,
+        "precision": devices.precision_name(run.precision),
+        "left_out": len(state.bad),
+        "system": as_dict(system),
+    }
+    info = model_file.ModelInfo(
+        name=options.name or folder.resolve().name,
+        model=system.model,
+        fbank=system.fbank,
+        training_data=options.training_data or f"{len(chunks.utt_ids)} utterances of {len(chunks.speakers)} classes",
+        domain=options.domain,
+        licence=options.licence,
+        threshold=None if threshold is None else float(f"{threshold:.9g}"),
+        threshold_trials=source,
+        training=training,
+        results=results,
+    )
+    path = folder / "model.safetensors"
+    model_file.save_model(path, network, info)
+    digest = files.sha256_file(path)
+    log.info("%s written, SHA-256 %s, %d s of training", path, digest, seconds)
+    report.update(model=str(path), sha256=digest)
