@@ -22,7 +22,7 @@ def halved(lengths: torch.Tensor | None, stride: int) -> torch.Tensor | None:
 
 
 class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution without bias whose output has ceil(n / stride) steps on both axes.
+    """A 3x3 convolution whose output has ceil(n / stride) steps on both axes.
 
     ``same_padding`` pads as TensorFlow's "same" does: at stride 2 an even length only at its end,
     an odd one on both sides. Otherwise one step on every side. The output shapes agree, the values
@@ -37,14 +37,14 @@ class Conv3x3(nn.Conv2d):
         if lengths is not None:
             x = x * time_mask(lengths, x.shape[2])
         if not self.same_padding:
-            return F.conv2d(x, self.weight, None, self.stride, 1)
+            return F.conv2d(x, self.weight, self.bias, self.stride, 1)
         x = F.pad(x, (x.shape[3] % 2, 1))  # frequency
         if lengths is None:
             x = F.pad(x, (0, 0, x.shape[2] % 2, 1))  # time
         else:  # each utterance by its own parity, in one batch
             odd = (lengths % 2 == 1)[:, None, None, None]
             x = torch.where(odd, F.pad(x, (0, 0, 1, 1)), F.pad(x, (0, 0, 0, 2)))
-        return F.conv2d(x, self.weight, None, self.stride)
+        return F.conv2d(x, self.weight, self.bias, self.stride)
 
 
 class ResidualBlock(nn.Module):

@@ -176,15 +176,16 @@ def read_info(path: str | os.PathLike) -> ModelInfo:
         raise DataError(path, f"damaged: its metadata is incomplete: {error}") from None
 
 
-def load_model(path: str | os.PathLike, check: bool = True) -> SpeakerModel:
-    """Load a model file to the CPU, in float32 and evaluation mode.
+def load_model(path: str | os.PathLike, golden: bool = True) -> SpeakerModel:
+    """Load a model file to the CPU, in float32 and evaluation mode; its weights' SHA-256 is checked.
 
     Args:
         path: the file.
-        check: recompute the weights' SHA-256 and the golden vector.
+        golden: also compute the golden vector and hold it against the stored one.
 
     Raises:
-        DataError: not a model file, damaged, weights that don't fit, a golden vector that isn't met.
+        DataError: not a model file, damaged, weights that don't fit or aren't those it names, a
+            golden vector that isn't met.
     """
     path = os.fspath(path)
     info = read_info(path)
@@ -193,12 +194,12 @@ def load_model(path: str | os.PathLike, check: bool = True) -> SpeakerModel:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise DataError(path, f"truncated or damaged: {error}") from None
-    if check and hash_weights(tensors) != info.weights_sha256:
+    if hash_weights(tensors) != info.weights_sha256:
         raise DataError(path, "damaged: its weights don't have the SHA-256 it names")
     network = make_network(info.model, info.fbank.num_columns)
     load_tensors(network, tensors, path)
     network.eval().requires_grad_(False)
-    if check:
+    if golden:
         check_golden(network, info, path, "float32")
     return SpeakerModel(network, info, path, hashlib.sha256(data).hexdigest())
 

@@ -19,6 +19,8 @@ from speakerkit.models.pooling import pool_over_time, pool_over_time_and_frequen
 class ResNet34(nn.Module):
     """Post-activation trunk, mean and deviation over time, one or two embedding layers."""
 
+    convolutional = ("trunk",)  # the parts before pooling: where nearly all arithmetic is
+
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
         self.std_floor = config.std_floor
@@ -61,6 +63,8 @@ class ReferenceResNet34(nn.Module):
     The embedding is the first dense layer's output before its ReLU; two more layers lie between
     it and the classifier, so it never was the vector whose angle was trained.
     """
+
+    convolutional = ("trunk", "dense", "dense_norm")
 
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
