@@ -8,21 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from speakerkit.errors import RecordingError
-from speakerkit.io import containers, pipes, silence
-from speakerkit.io.sound_file import (
-    UNKNOWN_LENGTH,
-    AudioInfo,
-    Opened,
-    open_recording,
-    read_block,
-    read_blocks,
-    read_damaged,
-)
+from speakerkit.io import containers, mpeg, ogg, pipes, silence
+from speakerkit.io.sound_file import AudioInfo, Opened, open_recording, read_samples
 
 log = logging.getLogger(__name__)
 
 MIN_SAMPLE_RATE = 4000  # Hz
 MAX_SAMPLE_RATE = 192000
+UNKNOWN_LENGTH = 2 ** 62  # half of the largest count that libsndfile has: what it gives for a FLAC without a length
 SEGMENT_SLACK_S = 0.05  # a segment may end so much after its recording, and is trimmed
 SHORT_S = 1.0  # below it an embedding says little
 
@@ -51,8 +44,8 @@ class AudioOptions:
         is_number = isinstance(self.channel, int) and not isinstance(self.channel, bool) and self.channel >= 0
         if not (self.channel is None or self.channel == "mix" or is_number):
             raise ValueError(f"channel is {self.channel!r}; want a number from 0 on, or 'mix'")
-        if self.pcm_rate is not None and not MIN_SAMPLE_RATE <= self.pcm_rate <= MAX_SAMPLE_RATE:
-            raise ValueError(f"pcm_rate is {self.pcm_rate}; want {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz")
+        if self.pcm_rate is not None and self.pcm_rate < 1:
+            raise ValueError(f"pcm_rate is {self.pcm_rate}; want a rate in Hz")
         if not 0.0 <= self.min_duration_s < float("inf"):
             raise ValueError(f"min_duration_s is {self.min_duration_s}; want 0 or more")
         if self.max_duration_s is not None and not self.max_duration_s >= self.min_duration_s:
@@ -73,7 +66,7 @@ def scan_audio(path, options: AudioOptions = AudioOptions()) -> AudioInfo:
     if isinstance(path, (str, os.PathLike)) and pipes.is_pipe(os.fspath(path)):
         pipes.check_pipe(os.fspath(path), options.allow_pipes)
         return AudioInfo(0, 0, 0, "PIPE")
-    with open_recording(path, options.pcm_rate, options.allow_pipes) as opened:
+    with open_recording(path, options.pcm_rate, options.allow_pipes, options.accept_truncated) as opened:
         check_header(opened, options, Counter())
         check_duration(opened.name, opened.info, opened.info.num_samples, options)
         return opened.info
@@ -100,11 +93,11 @@ def load_audio(path, options: AudioOptions = AudioOptions(), start_s: float | No
         MachineError: the machine ran out of file handles or memory.
     """
     notes_here: Counter = Counter()
-    with open_recording(path, options.pcm_rate, options.allow_pipes) as opened:
+    with open_recording(path, options.pcm_rate, options.allow_pipes, options.accept_truncated) as opened:
         check_header(opened, options, notes_here)
         first, count = segment_span(opened, start_s, end_s, notes_here)
         check_duration(opened.name, opened.info, count, options)
-        samples = choose_channel(decode(opened, first, count, options, notes_here), options.channel)
+        samples = decode(opened, first, count, options, notes_here)
         name, sample_rate = opened.name, opened.info.sample_rate
     check_duration(name, opened.info, len(samples), options)
     if silence.check_samples(samples, sample_rate, name) > 1.0:
@@ -112,9 +105,9 @@ def load_audio(path, options: AudioOptions = AudioOptions(), start_s: float | No
     if len(samples) < SHORT_S * sample_rate:
         notes_here["short"] += 1
     if notes is not None:
-        notes.update(notes_here)
+        notes.update(+notes_here)
     else:
-        for note in notes_here:
+        for note in +notes_here:
             log.info("%s: %s", name, NOTES[note])
     return samples, sample_rate
 
@@ -136,8 +129,10 @@ def read_chunk(path, start_sample: int, num_samples: int, channel: int | None = 
     """
     with open_recording(path) as opened:
         check_channel(opened.name, opened.info.num_channels, channel)
-        chunk = choose_channel(read_block(opened, start_sample, num_samples), channel)
+        chunk, fault, _ = read_samples(opened, start_sample, num_samples, lambda block: choose_channel(block, channel))
         name, sample_rate = opened.name, opened.info.sample_rate
+    if fault:
+        raise RecordingError(name, "unreadable", f"damaged after sample {start_sample + len(chunk)}: {fault}")
     if len(chunk) != num_samples:
         raise RecordingError(name, "truncated",
                              f"{num_samples} samples from {start_sample} on wanted, {len(chunk)} there")
@@ -153,34 +148,20 @@ def say_notes(notes: Counter) -> None:
 
 def check_header(opened: Opened, options: AudioOptions, notes: Counter) -> None:
     """The checks that need no decoding: rate, channels, whether all of the file is there."""
-    info, name = opened.info, opened.name
+    info, extent, name = opened.info, opened.extent, opened.name
     if not MIN_SAMPLE_RATE <= info.sample_rate <= MAX_SAMPLE_RATE:
         raise RecordingError(name, "bad-sample-rate",
                              f"{info.sample_rate} Hz; want {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz")
     check_channel(name, info.num_channels, options.channel)
     if info.num_samples >= UNKNOWN_LENGTH:
         raise RecordingError(name, "unreadable", f"{info.format} without a length; re-encode it: flac --force {name}")
-    if opened.declared is not None and opened.declared.declared_bytes is None:
-        notes["streamed"] += 1
-    cut = describe_cut(opened)
-    if cut and not options.accept_truncated:
-        raise RecordingError(name, "truncated", cut)
-    if cut:
-        notes["cut"] += 1
+    if info.format == "MP3" and (extent.num_samples or 0) > info.num_samples + mpeg.MAX_SAMPLES_PER_FRAME:
+        raise RecordingError(name, "unreadable", "MP3 of variable bit rate without a length (no Xing header); "
+                                                 f"re-encode it: {containers.CONVERT}")
     if info.num_samples == 0:
         raise RecordingError(name, "empty", "a header without samples")
-
-
-def describe_cut(opened: Opened) -> str:
-    """How the container shows that its end is missing; '' if it doesn't."""
-    declared, source = opened.declared, opened.source
-    if declared is not None and declared.is_truncated:
-        return f"{declared.present_bytes} of {declared.declared_bytes} data bytes"
-    if opened.info.format == "PCM" and source.size % 2:
-        return f"{source.size} bytes end inside a 16-bit sample"
-    if opened.info.format == "OGG" and not containers.ogg_ends(source):
-        return "its last Ogg page is missing"
-    return ""
+    notes["cut"] += bool(extent.cut)
+    notes["streamed"] += extent.size_field is not None
 
 
 def check_channel(name: str, num_channels: int, channel: int | str | None) -> None:
@@ -230,20 +211,20 @@ def segment_span(opened: Opened, start_s: float | None, end_s: float | None, not
 
 
 def decode(opened: Opened, first: int, count: int, options: AudioOptions, notes: Counter) -> np.ndarray:
-    """(count, num_channels) float32; fewer only where a truncated recording is accepted."""
-    whole = opened.info.format in ("OGG", "MP3") and first > 0  # their seeking isn't exact to the sample
-    begin = 0 if whole else first
+    """(count,) float32 of the chosen channel; fewer only where a truncated recording is accepted."""
+    info, name = opened.info, opened.name
+    if info.format == "OGG" and not opened.extent.cut and (damage := ogg.find_damage(opened.source)):
+        raise RecordingError(name, "unreadable", f"damaged: {damage}")
+    # Ogg and MP3 seek with more trust in the file than it deserves, and some WAV codecs can't seek.
+    begin = first if opened.sound.seekable() and info.format not in ("OGG", "MP3") else 0
     wanted = first + count - begin
-    try:
-        blocks = read_blocks(opened, begin, wanted)
-    except RecordingError as error:
-        blocks, reason, detail = read_damaged(opened, begin, wanted, error)
-        if reason != "truncated" or not options.accept_truncated:
-            raise RecordingError(opened.name, reason, detail) from None
-    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
-    if len(samples) < wanted:
+    samples, fault, is_cut = read_samples(opened, begin, wanted, lambda block: choose_channel(block, options.channel))
+    place = f"{begin + len(samples)} of {info.num_samples} samples"
+    if fault and not is_cut:
+        raise RecordingError(name, "unreadable", f"damaged after {place}: {fault}")
+    slack = mpeg.MAX_SAMPLES_PER_FRAME if info.format == "MP3" else 0  # without a Xing header it is an estimate
+    if len(samples) + slack < wanted:
         if not options.accept_truncated:
-            raise RecordingError(opened.name, "truncated" if len(samples) else "empty",
-                                 f"{begin + len(samples)} of {opened.info.num_samples} samples")
+            raise RecordingError(name, "truncated", place)
         notes["cut"] = 1
     return samples[first - begin:]

@@ -1,5 +1,6 @@
 """A wav.scp entry that is a shell pipe, `command |`, where --allow-pipes lets it run."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -60,9 +61,11 @@ def read_pipe(path: str, timeout_s: float = PIPE_TIMEOUT_S, max_bytes: int = PIP
                 if total > max_bytes:
                     raise RecordingError(path, "pipe-failed", f"wrote more than {max_bytes} bytes")
             status = process.wait()
+        except BaseException:
+            end_group(process)
+            raise
         finally:
             timer.cancel()
-            end_group(process)
             process.stdout.close()
             process.wait()
         if expired.is_set():
@@ -74,10 +77,8 @@ def read_pipe(path: str, timeout_s: float = PIPE_TIMEOUT_S, max_bytes: int = PIP
 
 def end_group(process: subprocess.Popen) -> None:
     """End a command and the children it has left."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or handed its rights on
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def quote_last_line(talk) -> str:

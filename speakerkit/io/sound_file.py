@@ -8,7 +8,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,12 +16,13 @@ import numpy as np
 import soundfile
 
 from speakerkit.errors import MachineError, RecordingError
-from speakerkit.io import containers, pipes
+from speakerkit.io import containers, pipes, riff
+from speakerkit.io.extent import ByteSource, Extent, FileBytes, MemoryBytes
 
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "NIST")
-UNKNOWN_LENGTH = 2 ** 62  # libsndfile's largest count, half: a FLAC without a length
 BLOCK = 2 ** 22  # samples of all channels decoded at a time
-SMALL_BLOCK = 1024  # where a damaged file is read as far as it goes
+SMALL_BLOCK = 1024  # the same where a damaged file is read as far as it goes
+SOUND_ERRORS = (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -45,52 +46,85 @@ class Opened:
 
     name: str
     sound: soundfile.SoundFile
-    source: containers.ByteSource
-    declared: containers.Declared | None
+    source: ByteSource
+    extent: Extent
     info: AudioInfo
+    open_again: Callable[[], soundfile.SoundFile]  # a fresh decoder: one that has failed stays so
 
 
 @contextmanager
-def open_recording(path, pcm_rate: int | None = None, allow_pipes: bool = False) -> Iterator[Opened]:
-    """Open a file, a pipe, bytes or a file object; a file is opened once, so that it can't change between checks."""
+def open_recording(path, pcm_rate: int | None = None, allow_pipes: bool = False,
+                   accept_cut: bool = False) -> Iterator[Opened]:
+    """Open a path, a pipe, bytes or a binary file object.
+
+    A file is opened once and every check and the decoder use that one descriptor, so that it
+    can't be replaced between them.
+
+    Args:
+        path: `str` or `os.PathLike`; `command |`; bytes; an object whose read() gives bytes.
+        pcm_rate: Hz, of headerless .pcm files.
+        allow_pipes: whether a pipe is run or refused.
+        accept_cut: whether a file is opened whose end is seen to be missing.
+
+    Raises:
+        RecordingError: it can't be opened, or isn't audio that is read here.
+        MachineError: the machine has no more file handles or memory.
+        ValueError: `path` is none of these.
+    """
     if not isinstance(path, (str, os.PathLike)):
-        data = bytes(path) if isinstance(path, (bytes, bytearray, memoryview)) else path.read()
-        name = getattr(path, "name", None)
-        with open_bytes(name if isinstance(name, str) else "<bytes>", data, pcm_rate) as opened:
+        with open_bytes(*take_bytes(path), pcm_rate, accept_cut) as opened:
             yield opened
         return
     name = os.fspath(path)
     if pipes.is_pipe(name):
         pipes.check_pipe(name, allow_pipes)
-        with open_bytes(name, pipes.read_pipe(name), pcm_rate) as opened:
+        with open_bytes(name, pipes.read_pipe(name), pcm_rate, accept_cut) as opened:
             yield opened
         return
     descriptor = open_file(name)
     try:
-        source = containers.FileBytes(descriptor, os.fstat(descriptor).st_size)
-        declared = find_declared(name, source)
-        if declared is not None and declared.size_field is not None:
-            data = patch_size(source.read_at(0, source.size), declared)
-            with open_bytes(name, data, pcm_rate, declared) as opened:
+        source = FileBytes(name, descriptor)
+        extent = find_extent(name, source, accept_cut)
+        if needs_mending(extent):
+            with open_bytes(name, source.read_at(0, source.size), pcm_rate, accept_cut) as opened:
                 yield opened
             return
-        with open_sound(name, descriptor, source, pcm_rate) as sound:
-            yield Opened(name, sound, source, declared, make_info(sound, source))
+
+        def open_again() -> soundfile.SoundFile:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return open_sound(name, descriptor, source, pcm_rate)
+
+        with open_again() as sound:
+            yield Opened(name, sound, source, extent, make_info(sound, extent), open_again)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def open_bytes(name: str, data: bytes, pcm_rate: int | None,
-               declared: containers.Declared | None = None) -> Iterator[Opened]:
+def open_bytes(name: str, data: bytes, pcm_rate: int | None, accept_cut: bool) -> Iterator[Opened]:
     """The same of a recording in memory."""
-    source = containers.MemoryBytes(data)
-    if declared is None:
-        declared = find_declared(name, source)
-        if declared is not None and declared.size_field is not None:
-            data = patch_size(data, declared)
-    with open_sound(name, io.BytesIO(data), source, pcm_rate) as sound:
-        yield Opened(name, sound, source, declared, make_info(sound, source))
+    source = MemoryBytes(data)
+    extent = find_extent(name, source, accept_cut)
+    mended = mend(data, extent)
+
+    def open_again() -> soundfile.SoundFile:
+        return open_sound(name, io.BytesIO(mended), source, pcm_rate)
+
+    with open_again() as sound:
+        yield Opened(name, sound, source, extent, make_info(sound, extent), open_again)
+
+
+def take_bytes(thing) -> tuple[str, bytes]:
+    """A name for errors and the content of bytes or of a binary file object."""
+    if isinstance(thing, (bytes, bytearray, memoryview)):
+        return "<bytes>", bytes(thing)
+    if not hasattr(thing, "read"):
+        raise ValueError(f"a recording is a path, bytes or a binary file object, not {type(thing).__name__}")
+    data = thing.read()
+    if not isinstance(data, bytes):
+        raise ValueError(f"the file object gives {type(data).__name__}; open it in binary mode")
+    name = getattr(thing, "name", None)
+    return (name if isinstance(name, str) else "<bytes>"), data
 
 
 def open_file(name: str) -> int:
@@ -106,7 +140,7 @@ def open_file(name: str) -> int:
             raise RecordingError(name, "not-a-file", "is a device or a socket; want a regular file") from None
         raise RecordingError(name, "unreadable", error.strerror or str(error)) from None
     except ValueError:
-        raise RecordingError(name, "missing", "a path with a NUL byte") from None
+        raise RecordingError(name, "missing", "a path with a NUL byte or that can't be encoded") from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -122,22 +156,36 @@ def describe_missing(name: str) -> str:
     return "no such file" if os.path.isabs(name) else f"no such file: {os.path.abspath(name)}"
 
 
-def find_declared(name: str, source: containers.ByteSource) -> containers.Declared | None:
-    """What the header declares; refuses what has no bytes."""
+def find_extent(name: str, source: ByteSource, accept_cut: bool) -> Extent:
+    """What the container says of its length; refuses what has no bytes or, unless it is accepted, no end.
+
+    This comes before libsndfile, whose MP3 decoder writes on stderr about such files.
+    """
     if source.size == 0:
         raise RecordingError(name, "empty", "0 bytes")
-    return containers.read_declared(source)
+    if is_raw(name, source.read_at(0, containers.HEADER_BYTES)):
+        extent = Extent(cut=f"{source.size} bytes end inside a 16-bit sample" if source.size % 2 else "")
+    else:
+        extent = containers.read_extent(source) or Extent()
+    if extent.cut and not accept_cut:
+        raise RecordingError(name, "truncated", extent.cut)
+    return extent
 
 
-def patch_size(data: bytes, declared: containers.Declared) -> bytes:
-    """A WAV that was written to a pipe, with the size of its data filled in."""
-    order = "big" if data[:4] == b"RIFX" else "little"
-    place = declared.size_field
-    size = min(declared.present_bytes, 0xFFFFFFFE)
-    return data[:place] + size.to_bytes(4, order) + data[place + 4:]
+def needs_mending(extent: Extent) -> bool:
+    """Whether libsndfile would read nothing of a file that has something to read."""
+    return extent.size_field is not None or extent.usable_bytes is not None
 
 
-def open_sound(name: str, file, source: containers.ByteSource, pcm_rate: int | None) -> soundfile.SoundFile:
+def mend(data: bytes, extent: Extent) -> bytes:
+    """A streamed WAV with the size that its header lacks, a cut Ogg without its broken page."""
+    if extent.size_field is not None:
+        return riff.patch_size(data, extent)
+    return data if extent.usable_bytes is None else data[:extent.usable_bytes]
+
+
+def open_sound(name: str, file: int | io.BytesIO, source: ByteSource,
+               pcm_rate: int | None) -> soundfile.SoundFile:
     """Hand an open file to libsndfile, and put its refusal in our words."""
     head = source.read_at(0, containers.HEADER_BYTES)
     try:
@@ -147,10 +195,11 @@ def open_sound(name: str, file, source: containers.ByteSource, pcm_rate: int | N
             return soundfile.SoundFile(file, samplerate=pcm_rate, channels=1, format="RAW",
                                        subtype="PCM_16", endian="LITTLE", closefd=False)
         sound = soundfile.SoundFile(file, closefd=False)
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError) as error:
-        raise RecordingError(name, *describe_refusal(head, error)) from None
+    except SOUND_ERRORS as error:
+        reason, detail = containers.describe_refusal(source, sound_error(error))
+        raise RecordingError(name, reason, detail) from None
     if sound.format not in FORMATS:
-        detail = f"is {sound.format_info}; want WAV, FLAC, OGG/Opus, MP3 or raw .pcm"
+        detail = f"is {sound.format_info}; {containers.WANTED_FORMATS}"
         sound.close()
         raise RecordingError(name, "unsupported-format", detail)
     return sound
@@ -158,79 +207,85 @@ def open_sound(name: str, file, source: containers.ByteSource, pcm_rate: int | N
 
 def is_raw(name: str, head: bytes) -> bool:
     """Whether a file is headerless 16-bit PCM: by its name, unless it carries a WAV header after all."""
-    return name.lower().endswith(".pcm") and not (head[:4] == b"RIFF" and head[8:12] == b"WAVE")
-
-
-def describe_refusal(head: bytes, error: Exception) -> tuple[str, str]:
-    """Reason code and detail for a file that libsndfile doesn't open."""
-    known = (head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE") \
-        or head[:4] in (b"fLaC", b"OggS") or head[:8] == b"NIST_1A\n" or head[:3] == b"ID3"
-    if known:
-        return "unreadable", f"its header is damaged: {sound_error(error)}"
-    return "unsupported-format", containers.describe_unknown(head)
+    return name.lower().endswith(".pcm") and not riff.is_wave(head)
 
 
 def sound_error(error: Exception) -> str:
-    """libsndfile's own words, in one line. Its error text can itself fail, and then its kind must do."""
+    """libsndfile's own words in one line; its kind, where the text itself can't be made."""
     try:
         text = str(getattr(error, "error_string", None) or error)
-    except Exception:  # the message is all that is lost
+    except (TypeError, ValueError):
         text = type(error).__name__
     return " ".join(text.split())
 
 
-def make_info(sound: soundfile.SoundFile, source: containers.ByteSource) -> AudioInfo:
-    """What libsndfile says of an open file."""
-    kind = "PCM" if sound.format == "RAW" else sound.format
-    return AudioInfo(sound.samplerate, sound.frames, sound.channels, kind)
+def make_info(sound: soundfile.SoundFile, extent: Extent) -> AudioInfo:
+    """What libsndfile says of an open file, and the container's own count where that is better.
 
-
-def read_block(opened: Opened, start: int, count: int) -> np.ndarray:
-    """(at most count, num_channels) float32 from sample `start` on.
-
-    Raises:
-        RecordingError: libsndfile can't seek there or decode it.
+    SPHERE's stops before trailing junk; that of MP3's frames replaces an estimate (an estimate
+    that is too low is refused by the caller: libsndfile would stop there).
     """
-    try:
-        if opened.sound.tell() != start:
-            opened.sound.seek(start)
-        return opened.sound.read(count, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError) as error:
-        raise RecordingError(opened.name, "unreadable", f"at sample {start}: {sound_error(error)}") from None
+    kind = "PCM" if sound.format == "RAW" else sound.format
+    num_samples = sound.frames
+    if extent.num_samples is not None:
+        num_samples = min(num_samples, extent.num_samples)
+    return AudioInfo(sound.samplerate, num_samples, sound.channels, kind)
 
 
-def read_blocks(opened: Opened, start: int, count: int) -> list[np.ndarray]:
-    """The same in blocks, so that a header that lies about the length costs no memory."""
-    blocks, done = [], 0
+def read_samples(opened: Opened, start: int, count: int,
+                 pick: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, str, bool]:
+    """Decode in blocks, so that a header that lies about the length costs no memory.
+
+    Args:
+        opened: its decoder stands at sample 0.
+        start: the first sample.
+        count: how many.
+        pick: makes one channel, (n,), of a block, (n, num_channels).
+
+    Returns:
+        samples: (at most count,) float32.
+        fault: what libsndfile said where it stopped, '' if it said nothing.
+        is_cut: with a fault: the end can't be decoded either, so the file is cut, not damaged inside.
+    """
     size = max(1, BLOCK // opened.info.num_channels)
+    try:
+        return read_blocks(opened.sound, start, count, pick, size), "", False
+    except SOUND_ERRORS as error:
+        fault = sound_error(error)
+    parts: list[np.ndarray] = []
+    try:
+        with opened.open_again() as sound:
+            read_blocks(sound, start, count, pick, SMALL_BLOCK, parts)
+    except (RecordingError, *SOUND_ERRORS):
+        pass  # expected: here it is damaged
+    is_cut = True
+    try:
+        with opened.open_again() as sound:
+            sound.seek(opened.info.num_samples - 1)
+            is_cut = len(sound.read(1)) == 0
+    except (RecordingError, *SOUND_ERRORS):
+        pass  # expected of a file without its end
+    return join(parts), fault, is_cut
+
+
+def read_blocks(sound: soundfile.SoundFile, start: int, count: int, pick: Callable[[np.ndarray], np.ndarray],
+                size: int, parts: list[np.ndarray] | None = None) -> np.ndarray:
+    """(at most count,) float32; what was read before an error is left in `parts`."""
+    parts = [] if parts is None else parts
+    if start > 0:
+        sound.seek(start)
+    done = 0
     while done < count:
-        block = read_block(opened, start + done, min(size, count - done))
+        block = sound.read(min(size, count - done), dtype="float32", always_2d=True)
         if len(block) == 0:
             break
-        blocks.append(block)
+        parts.append(pick(block))
         done += len(block)
-    return blocks
+    return join(parts)
 
 
-def read_damaged(opened: Opened, start: int, count: int,
-                 error: RecordingError) -> tuple[list[np.ndarray], str, str]:
-    """What can be read of a stream that fails, and whether its end is missing or its middle is damaged."""
-    blocks, done = [], 0
-    try:
-        opened.sound.seek(start)
-        while done < count:
-            block = read_block(opened, start + done, min(SMALL_BLOCK, count - done))
-            if len(block) == 0:
-                break
-            blocks.append(block)
-            done += len(block)
-    except (RecordingError, soundfile.SoundFileError, RuntimeError):
-        pass  # expected: this is where it is damaged
-    place = f"{start + done} of {opened.info.num_samples} samples"
-    try:
-        tail = read_block(opened, opened.info.num_samples - 1, 1)
-    except RecordingError:
-        tail = np.zeros((0, 1))
-    if len(tail):
-        return blocks, "unreadable", f"damaged after {place}: {error.detail}"
-    return blocks, "truncated", place
+def join(parts: list[np.ndarray]) -> np.ndarray:
+    """Parts end to end; the one part itself where there is one."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
