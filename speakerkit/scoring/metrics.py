@@ -38,7 +38,7 @@ def compute_det(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> Det:
     scores = np.concatenate([target, nontarget])
     scores.sort(kind="stable")  # both halves are sorted already, and a stable sort only merges such runs
     is_first = np.concatenate([[True], scores[1:] != scores[:-1]])
-    thresholds = np.append(scores[is_first], np.inf)
+    thresholds = np.append(scores[is_first], scores.dtype.type(np.inf))
     num_below = np.append(np.flatnonzero(is_first), len(scores))  # trials below each threshold
     num_missed = np.searchsorted(target, thresholds, side="left")
     num_accepted = len(nontarget) - (num_below - num_missed)
