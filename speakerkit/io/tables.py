@@ -5,6 +5,7 @@ or invisible character is refused, because other tools would cut it there withou
 """
 
 import dataclasses
+import logging
 import os
 import re
 import unicodedata
@@ -15,13 +16,16 @@ from speakerkit.io.files import open_output
 from speakerkit.io.text_lines import read_lines
 
 __all__ = ["Segment", "Table", "id_fault", "parse_number", "read_lines", "read_segments", "read_spk2utt",
-           "read_table", "read_utt2spk", "sort_key", "split_fields", "write_table"]
+           "read_table", "read_utt2spk", "resolve_path", "sort_key", "split_fields", "write_table"]
+
+log = logging.getLogger(__name__)
 
 _SEPARATOR = re.compile("[ \t]+")
 _ODD_CHARACTER = re.compile(
     "[\\s\x00-\x1f\x7f-\xa0\xad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MAX_SPEAKER_LINE_CHARS = 1 << 26  # one speaker's utterances stand on one line
+_lists_told: set[str] = set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,23 @@ def parse_number(text: str) -> float | None:
         return None
     number = float(text)
     return number if abs(number) != float("inf") else None
+
+
+def resolve_path(value: str, list_path: str | os.PathLike) -> str:
+    """The absolute path that a list names: from the working folder, else from the list's own folder.
+
+    Returns:
+        The path in the working folder where neither exists. That a list's own folder was used is
+        said once for each list.
+    """
+    here = os.path.abspath(value)
+    beside = os.path.join(os.path.dirname(os.path.abspath(list_path)), value)
+    if os.path.isabs(value) or os.path.exists(here) or not os.path.exists(beside):
+        return here
+    if os.fspath(list_path) not in _lists_told:
+        _lists_told.add(os.fspath(list_path))
+        log.info("%s: relative paths are taken from its own folder", os.fspath(list_path))
+    return beside
 
 
 def read_table(path: str | os.PathLike, value_name: str = "path") -> Table:
