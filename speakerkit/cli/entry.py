@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -246,6 +247,16 @@ def add_operating_point_options(
     )
 
 
+def command_line(args: argparse.Namespace) -> str:
+    """The command as a shell takes it, without --max-bad, for the message that tells how to finish."""
+    words, kept, skip = args.command_line, [], False
+    for word in words:
+        if not skip and word != "--max-bad" and not word.startswith("--max-bad="):
+            kept.append(word)
+        skip = word == "--max-bad"
+    return shlex.join(kept)
+
+
 class _TellFormatter(logging.Formatter):
     def __init__(self, program: str):
         super().__init__()
@@ -362,6 +373,7 @@ def run(
         return int(end.code or 0)
     program, started = parser.prog, time.monotonic()
     args.report = {}
+    args.command_line = [program, *(sys.argv[1:] if argv is None else argv)]
     _begin(program, args.quiet)
     code, told = 0, None
     try:

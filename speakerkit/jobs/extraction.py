@@ -1,0 +1,272 @@
+"""wav.scp to emb.ark: workers, parts, resume, the list of bad recordings."""
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from speakerkit import __version__
+from speakerkit.errors import DataError, RecordingError, raise_all
+from speakerkit.io import ark, audio, files, locks, tables
+from speakerkit.io.files import Manifest
+from speakerkit.jobs import pool
+from speakerkit.jobs.bad_recordings import BadRecordings
+from speakerkit.jobs.parts import PartFolder, split_parts
+from speakerkit.jobs.utterances import Utterance, audio_fingerprint, read_utterances, say_resampled, scan_utterances
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExtractionOptions:
+    """What to extract with, and how."""
+
+    model: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    nj: int = 1
+    audio_options: audio.AudioOptions = field(default_factory=audio.AudioOptions)
+    allowed_bad: Callable[[int], int] = lambda total: 0
+    overwrite: bool = False
+    show: bool = True
+    rerun: str = "extract-embeddings"  # the command line, for the message that tells how to finish
+
+
+@dataclass
+class _Embedded:
+    """What a worker gives back for one utterance."""
+
+    embedding: np.ndarray | None
+    error: RecordingError | None
+    sample_rate: int
+    notes: Counter
+
+
+_extractor = None  # of this process; workers inherit it by fork
+
+
+def _set_up_worker() -> None:
+    import torch
+
+    from speakerkit.models import device
+
+    torch.set_num_threads(1)
+    device.keep_freed_memory()
+
+
+def _embed(task: tuple[Utterance, audio.AudioOptions]) -> _Embedded:
+    """One utterance, in a worker."""
+    utterance, options = task
+    notes: Counter = Counter()
+    rate = 0
+    try:
+        samples, rate = audio.load_audio(utterance.path, options, utterance.start_s, utterance.end_s, notes=notes)
+        return _Embedded(_extractor.embed_samples(samples, rate), None, rate, notes)
+    except RecordingError as error:
+        error = RecordingError(utterance.path, error.reason, error.detail)
+        return _Embedded(None, error, rate, notes)
+
+
+def _describe(task: tuple[Utterance, audio.AudioOptions]) -> str:
+    return task[0].path
+
+
+def scp_path(ark_path: str | os.PathLike) -> Path:
+    """`emb.scp` beside `emb.ark`."""
+    return Path(ark_path).with_suffix(".scp")
+
+
+def extract_embeddings(
+    wav_scp: str | os.PathLike,
+    emb_ark: str | os.PathLike,
+    options: ExtractionOptions,
+    report: dict,
+    segments: str | os.PathLike | None = None,
+    spk2utt: str | os.PathLike | None = None,
+) -> None:
+    """One embedding an utterance, in the list's order, as `emb.ark` and `emb.scp`.
+
+    Args:
+        wav_scp: '<id> <path>' lines.
+        emb_ark: the archive to write; parts of a stopped run lie in `<emb_ark>.parts/`.
+        options: model, device, workers, what is accepted.
+        report: filled with counts, for --json.
+        segments: '<utt-id> <rec-id> <start> <end>' lines.
+        spk2utt: also write `spk_<emb_ark>`, the mean embedding of each of its speakers.
+
+    Raises:
+        DataError: a fault of structure (nothing is written), or more bad recordings than allowed
+            (what is finished is kept).
+        ConfigError: `emb_ark` was made from other options or inputs.
+    """
+    emb_ark = os.fspath(emb_ark)
+    utterances = read_utterances(wav_scp, segments, options.audio_options.allow_pipes)
+    speakers = None if spk2utt is None else _read_speakers(spk2utt, utterances)
+    files.check_writable(emb_ark)
+    with locks.output_lock(emb_ark):
+        _extract(utterances, wav_scp, emb_ark, options, report, segments, spk2utt, speakers)
+
+
+def _read_speakers(spk2utt, utterances: list[Utterance]) -> dict[str, list[str]]:
+    known = {u.utt_id for u in utterances}
+    speakers = tables.read_spk2utt(spk2utt)
+    raise_all(
+        [
+            DataError(spk2utt, f"'{utt_id}' of speaker '{spk_id}' is not among the utterances")
+            for spk_id, utt_ids in speakers.items()
+            for utt_id in utt_ids
+            if utt_id not in known
+        ]
+    )
+    return speakers
+
+
+def _extract(utterances, wav_scp, emb_ark, options, report, segments, spk2utt, speakers) -> None:
+    started = time.monotonic()
+    extractor = _load(options)
+    manifest = _make_manifest(utterances, wav_scp, options, extractor, segments, spk2utt)
+    outputs = [scp_path(emb_ark)] + (_speaker_outputs(emb_ark) if speakers else [])
+    report.update(output=emb_ark, model=extractor.path, sha256=extractor.sha256, precision=extractor.precision_name)
+    if not files.prepare_output(emb_ark, manifest, options.overwrite, outputs):
+        report.update(files.read_manifest(emb_ark)["results"])
+        log.info("%s: nothing to do, it is up to date", emb_ark)
+        return
+    bad = BadRecordings(emb_ark)
+    seconds = scan_utterances(utterances, options.audio_options, bad, options.show)
+    usable = [u for u in utterances if u.utt_id in seconds]
+    folder = PartFolder(emb_ark, manifest)
+    parts = split_parts([seconds[u.utt_id] for u in usable])
+    bar = tqdm(
+        total=len(usable), desc="extract", unit="utt", dynamic_ncols=True, disable=None if options.show else True
+    )
+    with bar:
+        _fill_parts(usable, seconds, parts, folder, options, extractor, bad, bar)
+    audio_s = sum(s for utt_id, s in seconds.items() if utt_id not in bad.rows)
+    report.update(num_utterances=len(utterances) - len(bad.rows), num_bad=len(bad.rows), bad=bad.counts())
+    report.update(audio_seconds=round(audio_s, 3), wall_seconds=round(time.monotonic() - started, 3))
+    bad.judge(len(utterances), options.allowed_bad, options.rerun)
+    _join(emb_ark, folder, len(parts), len(utterances) - len(bad.rows))
+    if speakers:
+        _write_speaker_means(emb_ark, speakers, bad)
+    results = {k: report[k] for k in ("num_utterances", "num_bad", "audio_seconds")}
+    model = {"model": extractor.info.name, "model_sha256": extractor.sha256, "precision": extractor.precision_name}
+    files.write_manifest(emb_ark, manifest, results | model, outputs)
+    folder.remove()
+    _say_done(emb_ark, report, extractor, options)
+
+
+def _load(options: ExtractionOptions):
+    """The extractor, in this process with one thread; workers forked from here share it."""
+    global _extractor
+    import torch
+
+    from speakerkit.inference.extractor import load_extractor
+
+    torch.set_num_threads(1)
+    _extractor = load_extractor(options.model, options.device, options.precision)
+    return _extractor
+
+
+def _make_manifest(utterances, wav_scp, options, extractor, segments, spk2utt) -> Manifest:
+    inputs = {os.fspath(wav_scp): files.sha256_file(wav_scp), "model": extractor.sha256}
+    inputs["audio (paths, sizes, times)"] = audio_fingerprint(utterances)
+    for table in (segments, spk2utt):
+        if table is not None:
+            inputs[os.fspath(table)] = files.sha256_file(table)
+    chosen = options.audio_options
+    made_with = {
+        "precision": extractor.precision_name,
+        "channel": chosen.channel,
+        "pcm_rate": chosen.pcm_rate,
+        "min_duration": chosen.min_duration_s,
+        "accept_truncated": chosen.accept_truncated,
+    }
+    return Manifest("extract-embeddings", made_with, inputs, __version__)
+
+
+def _fill_parts(usable, seconds, parts, folder, options, extractor, bad, bar) -> None:
+    """Compute the parts that aren't there yet; each is written as soon as its last utterance is done."""
+    todo = []
+    for number, part in enumerate(parts):
+        facts = folder.finished(number)
+        if facts is None:
+            todo.append(number)
+            continue
+        for utt_id, row in facts["bad"].items():
+            bad.add(utt_id, RecordingError(*row))
+        bar.update(len(part))
+    if len(todo) < len(parts):
+        log.info("%d of %d parts are there from an earlier run", len(parts) - len(todo), len(parts))
+    results = _run(((usable[i], options.audio_options) for number in todo for i in parts[number]), options, extractor)
+    notes, rates, audio_s, began = Counter(), Counter(), 0.0, time.monotonic()
+    for number in todo:
+        part_bad = {}
+        with ark.ArkWriter(folder.data_path(number)) as writer:
+            for index in parts[number]:
+                utt_id, result = usable[index].utt_id, next(results)
+                notes.update(result.notes)
+                rates[result.sample_rate] += 1
+                if result.error is None:
+                    writer.write(utt_id, result.embedding)
+                else:
+                    part_bad[utt_id] = [result.error.path, result.error.reason, result.error.detail]
+                    bad.add(utt_id, result.error)
+                audio_s += seconds[utt_id]
+                bar.set_postfix_str(f"{audio_s / (time.monotonic() - began):.0f}x real time", refresh=False)
+                bar.update()
+        folder.finish(number, {"bad": part_bad})
+    results.close()
+    audio.say_notes(notes)
+    say_resampled(Counter({rate: n for rate, n in rates.items() if rate}), extractor.info.fbank.sample_rate)
+
+
+def _run(tasks: Iterator, options: ExtractionOptions, extractor) -> Iterator[_Embedded]:
+    """On a CPU one utterance a thread and as many workers as asked for; on a GPU one after another."""
+    nj = options.nj if extractor.device.type == "cpu" else 1
+    return pool.run_tasks(_embed, tasks, nj, _set_up_worker, _describe)
+
+
+def _join(emb_ark: str, folder: PartFolder, num_parts: int, wanted: int) -> None:
+    with ark.ArkWriter(emb_ark, scp_path(emb_ark)) as writer:
+        for number in range(num_parts):
+            writer.copy_from(folder.data_path(number))
+        if writer.num_records != wanted:
+            message = f"holds {writer.num_records} embeddings; want {wanted}: remove the folder and run again"
+            raise DataError(folder.folder, message)
+
+
+def _speaker_outputs(emb_ark: str) -> list[Path]:
+    path = Path(emb_ark)
+    speaker_ark = path.with_name(f"spk_{path.name}")
+    return [speaker_ark, scp_path(speaker_ark)]
+
+
+def _write_speaker_means(emb_ark: str, speakers: dict[str, list[str]], bad: BadRecordings) -> None:
+    """The plain mean of each speaker's embeddings; a speaker with none left is an error."""
+    vectors = ark.read_vectors(emb_ark)
+    outputs = _speaker_outputs(emb_ark)
+    with ark.ArkWriter(*outputs) as writer:
+        for spk_id, utt_ids in speakers.items():
+            rows = [vectors[utt_id] for utt_id in utt_ids if utt_id in vectors]
+            if not rows:
+                raise DataError(bad.list_path, f"no recording of speaker '{spk_id}' can be used")
+            writer.write(spk_id, np.mean(rows, axis=0, dtype=np.float64).astype(np.float32))
+
+
+def _say_done(emb_ark: str, report: dict, extractor, options: ExtractionOptions) -> None:
+    wall = report["wall_seconds"]
+    log.info(
+        "%s of %s utterances, %.2f h of audio, %d bad",
+        f"{report['num_utterances']:,}",
+        f"{report['num_utterances'] + report['num_bad']:,}",
+        report["audio_seconds"] / 3600,
+        report["num_bad"],
+    )
+    log.info("  %s, %s   model %s %s", emb_ark, scp_path(emb_ark).name, extractor.info.name, extractor.sha256[:8])
+    log.info("  %.1f s, %.0f x real time, %d workers", wall, report["audio_seconds"] / max(wall, 1e-9), options.nj)

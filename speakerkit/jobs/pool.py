@@ -1,0 +1,83 @@
+"""Worker processes for loops over utterances: one thread each, results in order, a lost worker told."""
+
+import collections
+import concurrent.futures
+import concurrent.futures.process
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from speakerkit.errors import MachineError
+
+AHEAD = 4  # tasks a worker that are handed out before the first result is asked for
+
+
+def _start_worker(set_up: Callable[[], None] | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if set_up is not None:
+        set_up()
+
+
+def run_tasks(
+    function: Callable[[Any], Any],
+    tasks: Iterable[Any],
+    nj: int,
+    set_up: Callable[[], None] | None = None,
+    describe: Callable[[Any], str] = str,
+) -> Iterator[Any]:
+    """Call ``function`` on every task in worker processes; yields the results in the tasks' order.
+
+    Workers are forked where the system can, so what the parent has loaded is shared and costs
+    nothing to start; torch's thread pool must not have been used by then. With one worker
+    everything runs in this process.
+
+    Args:
+        function: a module-level function of one task.
+        tasks: taken as they are needed.
+        nj: worker processes.
+        set_up: called once in each worker, or here with one worker.
+        describe: a task in words, for the message about a worker that died.
+
+    Raises:
+        MachineError: a worker was killed, as for want of memory.
+        Whatever ``function`` raises.
+    """
+    if nj <= 1:
+        if set_up is not None:
+            set_up()
+        yield from map(function, tasks)
+        return
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    executor = concurrent.futures.ProcessPoolExecutor(
+        nj, mp_context=multiprocessing.get_context(method), initializer=_start_worker, initargs=(set_up,)
+    )
+    waiting: collections.deque = collections.deque()
+    remaining = iter(tasks)
+    done = False
+    try:
+        for task in remaining:
+            waiting.append((task, executor.submit(function, task)))
+            if len(waiting) >= nj * AHEAD:
+                yield waiting.popleft()[1].result()
+        while waiting:
+            yield waiting[0][1].result()
+            waiting.popleft()
+        done = True
+    except concurrent.futures.process.BrokenProcessPool:
+        hand = "; ".join(describe(task) for task, future in list(waiting)[:nj] if not future.done())
+        raise MachineError(
+            f"a worker died, probably for want of memory; in hand: {hand or 'nothing'}; fewer --nj need less, "
+            "and a rerun goes on from what is kept"
+        ) from None
+    finally:
+        if not done:
+            _end_workers(executor)
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_workers(executor: concurrent.futures.ProcessPoolExecutor) -> None:
+    """Stop workers in the middle of a task: nobody waits for their results any more."""
+    for process in list((executor._processes or {}).values()):
+        process.terminate()
