@@ -4,8 +4,6 @@ Functions on one channel of samples, (num_samples,) float32 in [-1, 1], that ret
 of the same length. All randomness comes from the numpy Generator given to them.
 """
 
-from functools import lru_cache
-
 import numpy as np
 import scipy.fft
 
@@ -36,18 +34,18 @@ def coloured_noise(num_samples: int, tilt: float, generator: np.random.Generator
     spectrum = np.empty(num_bins, np.complex64)
     spectrum.real = generator.standard_normal(num_bins, dtype=np.float32)
     spectrum.imag = generator.standard_normal(num_bins, dtype=np.float32)
-    spectrum *= tilt_gains(num_bins, float(tilt))
+    spectrum *= tilt_gains(num_bins, tilt)
     noise = scipy.fft.irfft(spectrum, length)[:num_samples]
     noise -= noise.mean()
     return noise / rms(noise)
 
 
-@lru_cache(maxsize=64)
 def tilt_gains(num_bins: int, tilt: float) -> np.ndarray:
     """(num_bins,) float32 amplitude 1/f**(tilt/2), nothing at 0 Hz."""
-    gains = np.arange(num_bins, dtype=np.float64)
-    gains[1:] = gains[1:] ** (-tilt / 2)
-    return gains.astype(np.float32)
+    gains = np.arange(num_bins, dtype=np.float32)
+    gains[1:] **= np.float32(-tilt / 2)
+    gains[0] = 0.0
+    return gains
 
 
 def take_noise(noise: np.ndarray, num_samples: int, generator: np.random.Generator) -> np.ndarray:
@@ -148,8 +146,9 @@ def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     num_samples = len(samples)
     response = response[:num_samples]
     length = scipy.fft.next_fast_len(num_samples + len(response) - 1, real=True)
-    spectrum = scipy.fft.rfft(samples, length) * scipy.fft.rfft(response, length)
-    return match_level(scipy.fft.irfft(spectrum, length)[:num_samples], samples)
+    spectrum = scipy.fft.rfft(samples, length)
+    spectrum *= scipy.fft.rfft(response, length)
+    return match_level(scipy.fft.irfft(spectrum, length, overwrite_x=True)[:num_samples], samples)
 
 
 def band_limit(samples: np.ndarray, sample_rate: int, low_hz: float, high_hz: float) -> np.ndarray:
@@ -169,26 +168,33 @@ def band_limit(samples: np.ndarray, sample_rate: int, low_hz: float, high_hz: fl
     num_samples = len(samples)
     margin = int(0.02 * sample_rate)  # silence after the end, so that the end doesn't ring into the start
     length = scipy.fft.next_fast_len(num_samples + margin, real=True)
-    gains = band_gains(length, sample_rate, float(low_hz), float(high_hz))
-    return scipy.fft.irfft(scipy.fft.rfft(samples, length) * gains, length)[:num_samples]
+    spectrum = scipy.fft.rfft(samples, length)
+    spectrum *= band_gains(length, sample_rate, low_hz, high_hz)
+    return scipy.fft.irfft(spectrum, length, overwrite_x=True)[:num_samples]
 
 
-@lru_cache(maxsize=64)
 def band_gains(length: int, sample_rate: int, low_hz: float, high_hz: float) -> np.ndarray:
     """(length // 2 + 1,) float32: raised-cosine edges, a tenth of the edge frequency to each side."""
-    frequency = scipy.fft.rfftfreq(length, 1.0 / sample_rate)
-    gains = np.ones(len(frequency))
+    bins_per_hz = length / sample_rate
+    gains = np.ones(length // 2 + 1, np.float32)
     if low_hz > 0.0:
-        gains *= rising_edge(frequency, low_hz, max(20.0, 0.1 * low_hz))
+        first, edge = rising_edge(low_hz, max(20.0, 0.1 * low_hz), bins_per_hz)
+        gains[:first] = 0.0
+        gains[first:first + len(edge)] *= edge[:len(gains) - first]
     if high_hz < sample_rate / 2:
-        gains *= 1.0 - rising_edge(frequency, high_hz, 0.1 * high_hz)
-    return gains.astype(np.float32)
+        first, edge = rising_edge(high_hz, 0.1 * high_hz, bins_per_hz)
+        edge = edge[:len(gains) - first]
+        gains[first:first + len(edge)] *= 1.0 - edge
+        gains[first + len(edge):] = 0.0
+    return gains
 
 
-def rising_edge(frequency: np.ndarray, centre_hz: float, half_width_hz: float) -> np.ndarray:
-    """0 below, 1 above, half a cosine between."""
-    position = np.clip((frequency - centre_hz) / half_width_hz, -1.0, 1.0)
-    return 0.5 + 0.5 * np.sin(0.5 * np.pi * position)
+def rising_edge(centre_hz: float, half_width_hz: float, bins_per_hz: float) -> tuple[int, np.ndarray]:
+    """Half a cosine from 0 to 1 around a frequency: its first bin, and the gains from there on."""
+    first = max(0, int(np.ceil((centre_hz - half_width_hz) * bins_per_hz)))
+    last = int((centre_hz + half_width_hz) * bins_per_hz)
+    position = (np.arange(first, last + 1) / bins_per_hz - centre_hz) / half_width_hz
+    return first, (0.5 + 0.5 * np.sin(0.5 * np.pi * position)).astype(np.float32)
 
 
 def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
