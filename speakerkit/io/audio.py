@@ -60,7 +60,7 @@ def scan_audio(path, options: AudioOptions = AudioOptions()) -> AudioInfo:
         options: how it is to be taken.
 
     Raises:
-        RecordingError: missing, not-a-file, unreadable, empty, truncated (WAV, Ogg, SPHERE, .pcm),
+        RecordingError: missing, not-a-file, unreadable, empty, truncated (all but FLAC),
             unsupported-format, too-short, too-long, channel-not-chosen, bad-sample-rate, pipe-refused.
     """
     if isinstance(path, (str, os.PathLike)) and pipes.is_pipe(os.fspath(path)):
@@ -89,7 +89,7 @@ def load_audio(path, options: AudioOptions = AudioOptions(), start_s: float | No
 
     Raises:
         RecordingError: its reason is one of the codes of scan_audio, or not-finite, silent,
-            pipe-failed, truncated for FLAC and MP3.
+            pipe-failed, truncated for FLAC.
         MachineError: the machine ran out of file handles or memory.
     """
     notes_here: Counter = Counter()
@@ -112,14 +112,16 @@ def load_audio(path, options: AudioOptions = AudioOptions(), start_s: float | No
     return samples, sample_rate
 
 
-def read_chunk(path, start_sample: int, num_samples: int, channel: int | None = None) -> np.ndarray:
+def read_chunk(path, start_sample: int, num_samples: int, channel: int | str | None = None,
+               pcm_rate: int | None = None) -> np.ndarray:
     """A stretch of a recording for training: seeks, reads only what is asked, checks little.
 
     Args:
-        path: a WAV or FLAC file (others seek slowly or inexactly).
+        path: a WAV, FLAC or .pcm file (others seek slowly or inexactly).
         start_sample: the first sample.
-        num_samples: how many; all must be there.
-        channel: which, counted from 0; None: the recording must have one.
+        num_samples: how many; all must be there, though the file may be cut after them.
+        channel: which, counted from 0, or "mix"; None: the recording must have one.
+        pcm_rate: Hz, of headerless .pcm files.
 
     Returns:
         (num_samples,) float32, finite.
@@ -127,7 +129,7 @@ def read_chunk(path, start_sample: int, num_samples: int, channel: int | None = 
     Raises:
         RecordingError: it can't be opened or decoded, ends before, or is not finite.
     """
-    with open_recording(path) as opened:
+    with open_recording(path, pcm_rate, accept_cut=True) as opened:
         check_channel(opened.name, opened.info.num_channels, channel)
         chunk, fault, _ = read_samples(opened, start_sample, num_samples, lambda block: choose_channel(block, channel))
         name, sample_rate = opened.name, opened.info.sample_rate

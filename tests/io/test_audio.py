@@ -191,6 +191,13 @@ def test_read_chunk_reads_those_samples(put, data):
         np.testing.assert_array_equal(read_chunk(path, start, count), whole[start:start + count])
 
 
+def test_read_chunk_takes_what_was_accepted_when_it_was_scanned(put):
+    whole, _ = load_audio(put(WAV))
+    np.testing.assert_array_equal(read_chunk(put(WAV[:40044]), 15000, 5000), whole[15000:20000])
+    np.testing.assert_array_equal(read_chunk(put(with_data_size(WAV, 0)), 15000, 5000), whole[15000:20000])
+    np.testing.assert_array_equal(read_chunk(put(WAV[44:], "x.pcm"), 15000, 5000, pcm_rate=8000), whole[15000:20000])
+
+
 def test_read_chunk_refuses_what_is_not_there_or_not_finite(put):
     with pytest.raises(RecordingError, match="truncated: 100 samples from 31950 on wanted, 50 there"):
         read_chunk(put(WAV), 31950, 100)
