@@ -1,0 +1,283 @@
+"""Whether a data directory's tables fit together, and whether what they point at is there.
+
+Kaldi's validate_data_dir.sh passes recordings that don't exist and lines without a path, and ends
+with exit code 0 on a malformed utt2spk; here each fault is a line, and oddities are warnings.
+"""
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from speakerkit.errors import DataError
+from speakerkit.io.scp import in_archive_order, read_matrix_shape, read_scp
+from speakerkit.io.tables import Table, sort_key
+
+if TYPE_CHECKING:
+    from speakerkit.io.audio import AudioOptions
+    from speakerkit.io.data_dir import DataDir
+
+_NUM_EXAMPLES = 5
+
+
+def check_data_dir(data: "DataDir", faults: list[DataError], read_audio: bool, allow_pipes: bool,
+                   options: "AudioOptions | None", progress: Callable) -> tuple[dict, list[str]]:
+    """Check a data directory whose tables have been read; arguments and result as of validate_data_dir.
+
+    Args:
+        faults: what reading the tables found; what is found here is added.
+    """
+    faults += list(_missing_files(data, faults))
+    warnings: list[str] = []
+    counts = _count_tables(data)
+    faults += _compare_all_ids(data)
+    faults += _check_spk2utt(data)
+    warnings += _odd_speakers(data) + _odd_order(data) + _unused_recordings(data)
+    if data.wav_scp is not None:
+        counts |= _check_recordings(data, faults, warnings, read_audio, allow_pipes, options, progress)
+    if data.feats_scp is not None:
+        counts |= _check_features(data, faults)
+    if data.trials_path is not None:
+        counts |= _check_trials(data, faults, warnings)
+    return counts, warnings
+
+
+def _missing_files(data: "DataDir", faults: list[DataError]) -> Iterable[DataError]:
+    unreadable = {os.path.basename(fault.path) for fault in faults}
+    if data.utt2spk is None and "utt2spk" not in unreadable:
+        yield DataError(os.path.join(data.path, "utt2spk"), "no such file; wanted '<utt-id> <spk-id>' a line")
+    if data.wav_scp is None and data.feats_scp is None and not unreadable & {"wav.scp", "feats.scp"}:
+        yield DataError(data.path, "has neither wav.scp nor feats.scp")
+    if data.segments is not None and data.wav_scp is None and "wav.scp" not in unreadable:
+        yield DataError(os.path.join(data.path, "segments"), "there is no wav.scp whose segments these could be")
+
+
+def _count_tables(data: "DataDir") -> dict:
+    counts = {}
+    if data.wav_scp is not None:
+        counts["num_recordings"] = len(data.wav_scp.values)
+    utterances = _utterances(data)
+    if utterances is not None:
+        counts["num_utterances"] = len(utterances)
+    if data.utt2spk is not None:
+        counts["num_speakers"] = len(set(data.utt2spk.values.values()))
+    return counts
+
+
+def _utterances(data: "DataDir") -> Collection[str] | None:
+    """The ids of the utterances, by the first table that says them."""
+    for table in (data.utt2spk, data.segments, data.wav_scp, data.feats_scp):
+        if table is not None:
+            return table.values if isinstance(table, Table) else table
+    return None
+
+
+# --- ids -----------------------------------------------------------------------------------------------------------
+
+
+def _compare_all_ids(data: "DataDir") -> list[DataError]:
+    faults = []
+    names = {"wav.scp": data.wav_scp, "utt2spk": data.utt2spk, "feats.scp": data.feats_scp,
+             "utt2num_frames": data.utt2num_frames, "segments": data.segments}
+    ids = {name: table.values if isinstance(table, Table) else table for name, table in names.items()}
+    source = "wav.scp" if data.segments is None else "segments"
+    for one, other in [("utt2spk", source), ("utt2spk", "feats.scp"), ("feats.scp", "utt2num_frames")]:
+        if ids[one] is not None and ids[other] is not None:
+            faults += _compare_ids(data.path, one, ids[one], other, ids[other])
+            faults += _compare_ids(data.path, other, ids[other], one, ids[one])
+    if data.segments is not None and data.wav_scp is not None:
+        for segment in data.segments.values():
+            if segment.rec_id not in data.wav_scp.values:
+                message = f"recording '{segment.rec_id}' is not in wav.scp"
+                faults.append(DataError(os.path.join(data.path, "segments"), message, segment.line))
+    return faults
+
+
+def _compare_ids(folder: str, name: str, ids: Collection[str], other_name: str,
+                 other_ids: Collection[str]) -> Iterable[DataError]:
+    """One fault for all ids that the other table lacks, at the line of the first."""
+    lines = [(line, key) for line, key in enumerate(ids, 1) if key not in other_ids]
+    if lines:
+        told = ", ".join(f"'{key}'" for _, key in lines[:_NUM_EXAMPLES])
+        more = ", ..." if len(lines) > _NUM_EXAMPLES else ""
+        verb = "is" if len(lines) == 1 else "are"
+        yield DataError(os.path.join(folder, name), f"{len(lines):,} of {len(ids):,} ids {verb} not in {other_name}, "
+                                                    f"which has {len(other_ids):,}: {told}{more}", lines[0][0])
+
+
+def _check_spk2utt(data: "DataDir") -> list[DataError]:
+    """spk2utt must be utt2spk turned round."""
+    if data.spk2utt is None or data.utt2spk is None:
+        return []
+    faults = []
+    path = os.path.join(data.path, "spk2utt")
+    listed = {}
+    for line, (spk_id, utt_ids) in enumerate(data.spk2utt.items(), 1):
+        for utt_id in utt_ids:
+            listed[utt_id] = line
+            owner = data.utt2spk.values.get(utt_id)
+            if owner is None:
+                faults.append(DataError(path, f"'{utt_id}' is not in utt2spk", line))
+            elif owner != spk_id:
+                faults.append(DataError(path, f"'{utt_id}' is of '{spk_id}' here and of '{owner}' in utt2spk", line))
+    return faults + list(_compare_ids(data.path, "utt2spk", data.utt2spk.values, "spk2utt", listed))
+
+
+def _odd_speakers(data: "DataDir") -> list[str]:
+    if data.utt2spk is None:
+        return []
+    utt2spk = data.utt2spk.values
+    warnings = []
+    unlike = [utt_id for utt_id, spk_id in utt2spk.items() if not utt_id.startswith(spk_id)]
+    if unlike:
+        warnings.append(f"utt2spk: {len(unlike):,} of {len(utt2spk):,} utterance ids do not begin with their speaker "
+                        f"id, the first '{unlike[0]}' of '{utt2spk[unlike[0]]}'")
+    num_utterances = Counter(utt2spk.values())
+    if len(num_utterances) == 1:
+        warnings.append("utt2spk: only one speaker")
+    single = [spk_id for spk_id, count in num_utterances.items() if count == 1]
+    if single and len(num_utterances) > 1:
+        warnings.append(f"utt2spk: {len(single):,} of {len(num_utterances):,} speakers have one utterance, "
+                        f"the first '{single[0]}'")
+    if data.spk2utt is None:
+        warnings.append("spk2utt: no such file; other tools want it")
+    return warnings
+
+
+def _odd_order(data: "DataDir") -> list[str]:
+    tables: dict[str, Table | Mapping | None] = {
+        "wav.scp": data.wav_scp, "utt2spk": data.utt2spk, "spk2utt": data.spk2utt, "segments": data.segments,
+        "feats.scp": data.feats_scp, "utt2num_frames": data.utt2num_frames}
+    warnings = []
+    for name, table in tables.items():
+        if table is None:
+            continue
+        keys = [sort_key(key) for key in (table.values if isinstance(table, Table) else table)]
+        if any(before > after for before, after in zip(keys, keys[1:], strict=False)):
+            warnings.append(f"{name}: not sorted, which Kaldi wants: LC_ALL=C sort {os.path.join(data.path, name)}")
+    return warnings
+
+
+# --- recordings ----------------------------------------------------------------------------------------------------
+
+
+def _check_recordings(data: "DataDir", faults: list[DataError], warnings: list[str], read_audio: bool,
+                      allow_pipes: bool, options: "AudioOptions | None", progress: Callable) -> dict:
+    """Scan or decode each recording; fill faults and warnings; count seconds of audio."""
+    from speakerkit.io import audio
+
+    options = dataclasses.replace(options or audio.AudioOptions(), allow_pipes=allow_pipes)
+    durations: dict[str, float] = {}
+    rates: Counter = Counter()
+    notes: Counter = Counter()
+    for rec_id in progress(data.wav_scp.values):
+        path = data.wav_scp.values[rec_id]
+        try:
+            durations[rec_id], rate = _listen(path, options, read_audio, notes)
+            rates[rate] += 1
+        except DataError as error:
+            faults.append(data.wav_scp.fault(rec_id, str(error)))
+    num_unheard = rates.pop(0, 0)
+    if num_unheard:
+        warnings.append(f"wav.scp: {num_unheard:,} shell pipes were not run")
+    if len(rates) > 1:
+        told = ", ".join(f"{rate} Hz ({count:,})" for rate, count in sorted(rates.items()))
+        warnings.append(f"wav.scp: {len(rates)} sample rates: {told}")
+    warnings += [f"wav.scp: {count:,} recordings: {audio.NOTES[note]}" for note, count in sorted((+notes).items())]
+    faults += _check_segment_spans(data, durations, audio.SEGMENT_SLACK_S, options.min_duration_s)
+    counts = {"audio_seconds": round(sum(durations.values()), 3)}
+    return counts | ({"sample_rate": next(iter(rates))} if len(rates) == 1 else {})
+
+
+def _listen(path: str, options: "AudioOptions", read_audio: bool, notes: Counter) -> tuple[float, int]:
+    """(seconds, sample rate) of a recording; 0, 0 for a pipe that is not run."""
+    from speakerkit.io import audio
+
+    if read_audio:
+        samples, sample_rate = audio.load_audio(path, options, notes=notes)
+        return len(samples) / sample_rate, sample_rate
+    info = audio.scan_audio(path, options)
+    return info.duration_s, info.sample_rate
+
+
+def _check_segment_spans(data: "DataDir", durations: dict[str, float], slack_s: float,
+                         min_duration_s: float) -> Iterable[DataError]:
+    path = os.path.join(data.path, "segments")
+    for segment in (data.segments or {}).values():
+        duration_s = durations.get(segment.rec_id, 0.0)
+        end_s = segment.end_s if segment.end_s >= 0 else duration_s
+        if duration_s and (end_s - slack_s > duration_s or segment.start_s >= duration_s):
+            message = (f"segment from {segment.start_s:g} to {segment.end_s:g} s goes past the end of "
+                       f"'{segment.rec_id}' at {duration_s:.3f} s")
+            yield DataError(path, message, segment.line)
+        elif duration_s and end_s - segment.start_s < min_duration_s:
+            message = f"segment of {end_s - segment.start_s:.3f} s is too short; wanted at least {min_duration_s:g} s"
+            yield DataError(path, message, segment.line)
+
+
+def _unused_recordings(data: "DataDir") -> list[str]:
+    if data.segments is None or data.wav_scp is None:
+        return []
+    unused = data.wav_scp.values.keys() - {segment.rec_id for segment in data.segments.values()}
+    if not unused:
+        return []
+    return [f"wav.scp: {len(unused):,} of {len(data.wav_scp.values):,} recordings have no segment, "
+            f"the first '{min(unused, key=sort_key)}'"]
+
+
+# --- features and trials -------------------------------------------------------------------------------------------
+
+
+def _check_features(data: "DataDir", faults: list[DataError]) -> dict:
+    """Read the header of every matrix: it must be there, as long as utt2num_frames says, as wide as the others."""
+    try:
+        locations = read_scp(data.feats_scp.path)
+    except DataError as error:
+        faults += getattr(error, "faults", [error])
+        return {}
+    frames = data.utt2num_frames.values if data.utt2num_frames is not None else {}
+    num_columns, num_frames = None, 0
+    for entries in in_archive_order(locations).values():
+        for _, utt_id in entries:
+            try:
+                rows, columns = read_matrix_shape(locations[utt_id], utt_id)
+            except DataError as error:
+                faults.append(data.feats_scp.fault(utt_id, _without_place(error, data.feats_scp.path)))
+                continue
+            num_frames += rows
+            num_columns = num_columns or columns
+            if rows == 0:
+                faults.append(data.feats_scp.fault(utt_id, f"'{utt_id}' has no frames"))
+            elif columns != num_columns:
+                faults.append(data.feats_scp.fault(
+                    utt_id, f"'{utt_id}' has {columns} columns; others have {num_columns}"))
+            if utt_id in frames and int(frames[utt_id]) != rows:
+                faults.append(data.utt2num_frames.fault(
+                    utt_id, f"'{utt_id}' has {frames[utt_id]} frames here and {rows} in feats.scp"))
+    return {"num_frames": num_frames} | ({"feature_dim": num_columns} if num_columns else {})
+
+
+def _without_place(error: DataError, path: str) -> str:
+    return error.message if error.path == path else str(error)
+
+
+def _check_trials(data: "DataDir", faults: list[DataError], warnings: list[str]) -> dict:
+    from speakerkit.io.trials import read_trials
+
+    try:
+        trials = read_trials(data.trials_path)
+    except DataError as error:
+        faults += getattr(error, "faults", [error])
+        return {}
+    known = _utterances(data) or ()
+    for kind, ids in (("enrolment", trials.enrol_ids), ("test", trials.test_ids)):
+        strange = [utt_id for utt_id in ids if utt_id not in known]
+        if strange:
+            warnings.append(f"trials: {len(strange):,} of {len(ids):,} {kind} ids are no utterances here, "
+                            f"the first '{strange[0]}'")
+    counts = {"num_trials": len(trials.enrol_index)}
+    if trials.is_target is not None:
+        num_target = int(trials.is_target.sum())
+        counts |= {"num_target": num_target, "num_nontarget": len(trials.is_target) - num_target}
+    return counts
