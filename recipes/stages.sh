@@ -44,7 +44,11 @@ recipe_help() {
   printf '\noptions, with their defaults:\n'
   sed -n '/^\. .*stages\.sh/,/^parse_options/s/^[a-z][a-z0-9_]*=.*/&/p' "$recipe" | while IFS= read -r line; do
     name=${line%%=*}
-    printf '  --%s\n' "${name//_/-}=${line#*=}"
+    value=${line#*=}
+    case $value in
+      false | "false "*) printf '  --%s%s\n' "${name//_/-}" "${value#false}" ;;
+      *) printf '  --%s=%s\n' "${name//_/-}" "$value" ;;
+    esac
   done
   printf '  --help\n\nstages:\n'
   sed -n 's/^if stage \([0-9]*\) "\(.*\)"; then$/  \1  \2/p' "$recipe"
@@ -180,6 +184,7 @@ once() {  # MARKER CMD...
 
 always() {  # CMD...
   if $dry_run; then
+    stage_state="would run"
     say "would run: ${*@Q}"
   else
     run_command "$@"

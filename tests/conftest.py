@@ -11,6 +11,35 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"  # beside the checkout on some machines
 
+TINY_CONFIG = """\
+[fbank]
+num_mel_bins = 40
+
+[model]
+architecture = "resnet34"
+embedding_dim = 64
+base_channels = 4
+num_blocks = [1, 1, 1, 1]
+
+[loss]
+margin = 0.1
+margin_start = 0.3
+margin_end = 0.6
+
+[training]
+num_steps = 240
+batch_size = 32
+chunk_frames = 120
+learning_rate = 0.1
+final_learning_rate = 1e-3
+schedule = "cosine"
+log_interval = 40
+checkpoint_interval = 80
+
+[augmentation]
+speeds = [1.0]
+"""
+
 
 def real_speech_dir() -> Path | None:
     """A folder of real speech, one folder a speaker: $SPEAKERKIT_SPEECH_DIR, else beside the checkout."""
@@ -78,6 +107,25 @@ def run_command() -> Callable[..., subprocess.CompletedProcess]:
         return subprocess.run(command, env={**os.environ, **(env or {})}, check=False, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_recipe(run_command) -> Callable[..., subprocess.CompletedProcess]:
+    """``run_recipe("mini", "--stage", 4)`` runs a recipe as a user would, with the commands as installed."""
+
+    def run(name: str, *options: object, **others) -> subprocess.CompletedProcess:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return run_command(ROOT / "recipes" / name / "run.sh", *options, env={"PATH": path}, timeout=900, **others)
+
+    return run
+
+
+@pytest.fixture
+def tiny_config(tmp_path: Path) -> Path:
+    """The configuration of a network that learns a little within seconds."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_CONFIG, encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -197,7 +197,7 @@ def test_help_lists_options_and_stages_and_does_nothing(recipe):
     result = recipe("--help")
     assert result.returncode == 0
     assert "Do three things to a file." in result.stdout
-    for line in ("--exp-dir=exp    # where results go", "--allow-pipes=false", "1  make", "2  check", "3  tell"):
+    for line in ("--exp-dir=exp    # where results go", "--allow-pipes", "1  make", "2  check", "3  tell"):
         assert f"  {line}\n" in result.stdout
     assert "--later" not in result.stdout
     assert recipe.ran() == []

@@ -1,0 +1,100 @@
+"""Say what a recipe is going to cost before it starts: recordings, disk space, training time."""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from prepare_cnceleb import CNCELEB1, CNCELEB2, audio_files, find_tree
+from speakerkit.cli import entry
+from speakerkit.errors import DataError
+
+RECORDINGS_LOOKED_AT = 200      # whose length stands for all
+FRAMES_A_SECOND = 100
+COMPRESSION = {"fly": 0.0, "compressed": 1 / 4, "stored": 1.0}  # bytes of features relative to float32
+
+# Seconds of audio that training a ResNet34 of 6.6 million weights takes in a second; a network of half
+# its width takes in nearly four times as many. Measured: see RESULTS.md of the CN-Celeb recipe.
+TRAINING_RATE = {"a processor core": 12.0, "a core with bfloat16": 40.0}
+FULL_WIDTH = 32
+
+
+def mean_duration(paths: list[str]) -> float:
+    """Mean length in seconds of some recordings spread over a list; unreadable ones are left to validation."""
+    import soundfile
+
+    seconds = []
+    for path in paths[::max(1, len(paths) // RECORDINGS_LOOKED_AT)]:
+        try:
+            seconds.append(soundfile.info(path).duration)
+        except soundfile.SoundFileError:
+            continue
+    return sum(seconds) / max(1, len(seconds))
+
+
+def corpus_files(corpus_dir: Path, with_cnceleb2: bool) -> list[str]:
+    """Paths of all recordings under the data folders of CN-Celeb 1 and 2."""
+    trees = [find_tree(corpus_dir, names) for names in ((CNCELEB1, CNCELEB2) if with_cnceleb2 else (CNCELEB1,))]
+    return [path for tree in trees for folder in os.scandir(tree / "data") if folder.is_dir()
+            for path in audio_files(Path(folder.path)).values()]
+
+
+def features_bytes(audio_seconds: float, num_mel_bins: int, num_speeds: int, features: str) -> float:
+    """Disk space of the features of a training set at all its speeds."""
+    return audio_seconds * num_speeds * FRAMES_A_SECOND * num_mel_bins * 4 * COMPRESSION[features]
+
+
+def in_words(seconds: float) -> str:
+    """A duration in the unit a person would choose."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:,.0f} seconds"
+
+
+def expect(args: argparse.Namespace) -> None:
+    from speakerkit.config import read_system
+
+    system = read_system(args.config)
+    try:
+        files = corpus_files(Path(args.corpus_dir), args.train_sets == "both")
+    except DataError as error:
+        raise DataError(error.path, f"{error.message}; --corpus-dir names the folder that holds the corpora") from None
+    audio_s = len(files) * mean_duration(files)
+    num_speeds = len(system.augmentation.speeds)
+    disk = features_bytes(audio_s, system.fbank.num_mel_bins, num_speeds, args.features)
+    place = Path(args.exp_dir)
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    training, chunk_s = system.training, system.training.chunk_frames / FRAMES_A_SECOND
+    steps = training.num_steps or training.num_epochs * len(files) * num_speeds / training.batch_size
+    learnt_s = steps * training.batch_size * chunk_s
+    narrower = (FULL_WIDTH / system.model.base_channels) ** 1.8
+    log = entry.log
+    log.info("%s recordings, about %s hours", f"{len(files):,}", f"{audio_s / 3600:,.1f}")
+    log.info("disk: about %.1f GB of features (%s) and 0.5 GB of models; %.1f GB are free", disk / 1e9, args.features,
+             free / 1e9)
+    log.info("training: %s steps, %s hours of audio; about %s", f"{steps:,.0f}", f"{learnt_s / 3600:,.0f}",
+             ", ".join(f"{in_words(learnt_s / rate / narrower)} on {what}" for what, rate in TRAINING_RATE.items()))
+    if disk > free:
+        log.warning("the features don't fit: choose --features fly, or another --data-dir")
+    args.report |= {"num_recordings": len(files), "audio_seconds": round(audio_s), "features_bytes": round(disk),
+                    "free_bytes": free, "num_steps": round(steps)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = entry.make_parser(
+        "expect_cost.py", summary="Say how much disk space and time the CN-Celeb recipe takes.",
+        example="local/expect_cost.py --config conf/resnet34.toml corpora/cnceleb exp/resnet34")
+    parser.add_argument("corpus_dir", metavar="CORPUS_DIR", help="holds CN-Celeb_flac and CN-Celeb2_flac")
+    parser.add_argument("exp_dir", metavar="EXP_DIR", help="where the run will live")
+    parser.add_argument("--features", choices=tuple(COMPRESSION), default="fly", help="default: fly, none are kept")
+    parser.add_argument("--train-sets", choices=("both", "cnceleb1"), default="both", help="default: both")
+    entry.add_config_option(parser, required=True)
+    return entry.run(parser, expect, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

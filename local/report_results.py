@@ -1,0 +1,84 @@
+"""The end of a recipe: one table of its results, as text and Markdown, and their DET curves as a picture."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from speakerkit.cli import entry
+from speakerkit.errors import DataError
+
+HEADER = ("trials", "EER %", "minDCF", "p_target, c_miss, c_fa", "target", "nontarget")
+
+
+def read_result(path: str) -> dict:
+    """The --json object of score-trials or compute-metrics."""
+    try:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"is no result: {error}") from None
+    if "eer_percent" not in result:
+        raise DataError(path, "has no 'eer_percent'; wanted what score-trials --json writes for labelled trials")
+    return result
+
+
+def table_row(name: str, result: dict) -> tuple[str, ...]:
+    """A result's cells, in the header's order."""
+    point = ", ".join(f"{result[f'dcf_{key}']:g}" for key in ("p_target", "c_miss", "c_fa"))
+    return (name, f"{result['eer_percent']:.2f}", f"{result['min_dcf']:.4f}", point,
+            f"{result['num_target']:,}", f"{result['num_nontarget']:,}")
+
+
+def format_table(rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table whose columns line up."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]) + "\n"
+
+
+def det_curve(trials_path: str, scores_path: str) -> tuple:
+    """The drawn points of scored trials' DET curve."""
+    from speakerkit.io.scores import read_scores
+    from speakerkit.io.trials import read_trials
+    from speakerkit.scoring.det_plot import det_points
+    from speakerkit.scoring.metrics import compute_det
+
+    trials = read_trials(trials_path)
+    scores = read_scores(scores_path, trials)
+    return det_points(compute_det(scores[trials.is_target], scores[~trials.is_target]))
+
+
+def report(args: argparse.Namespace) -> None:
+    from speakerkit.io.files import write_text
+    from speakerkit.io.plots import draw_det
+    from speakerkit.scoring.det_plot import det_ticks
+
+    out_dir = Path(args.out_dir)
+    rows = [table_row(name, read_result(result)) for name, _, _, result in args.scored]
+    table = format_table([HEADER, *rows])
+    write_text(out_dir / "results.md", table)
+    curves = {name: det_curve(trials, scores) for name, trials, scores, _ in args.scored}
+    try:
+        draw_det(out_dir / "det.png", curves, det_ticks())
+        entry.log.info("DET curves: %s", out_dir / "det.png")
+    except ModuleNotFoundError as error:
+        entry.log.warning("no DET curves: %s isn't installed; pip install 'speakerkit[plot]'", error.name)
+    print(table, end="")
+    if args.seconds is not None:
+        print(f"{args.seconds / 60:.1f} minutes")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = entry.make_parser(
+        "report_results.py",
+        summary="Print results as a table; write it to OUT_DIR/results.md and their DET curves to OUT_DIR/det.png.",
+        example="local/report_results.py --scored full data/eval/trials exp/x/scores exp/x/result.json exp/x")
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="where the table and the picture go")
+    parser.add_argument("--scored", nargs=4, action="append", required=True,
+                        metavar=("NAME", "TRIALS", "SCORES", "RESULT"), help="one row and one curve; may be repeated")
+    parser.add_argument("--seconds", type=entry.number(float, 0, 1e9), metavar="S", help="how long the recipe took")
+    return entry.run(parser, report, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

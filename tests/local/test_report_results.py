@@ -1,0 +1,40 @@
+"""The results table and the DET picture."""
+
+import json
+
+import pytest
+import report_results
+
+RESULT = {"eer_percent": 6.25, "min_dcf": 0.4321, "dcf_p_target": 0.01, "dcf_c_miss": 1.0, "dcf_c_fa": 1.0,
+          "num_target": 2, "num_nontarget": 2}
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """The four values of --scored for four trials."""
+    pairs = [("a", "b", "target", 0.9), ("a", "c", "nontarget", 0.1),
+             ("d", "b", "nontarget", 0.6), ("d", "c", "target", 0.5)]
+    (tmp_path / "trials").write_text("".join(f"{enrol} {test} {label}\n" for enrol, test, label, _ in pairs))
+    (tmp_path / "scores").write_text("".join(f"{enrol} {test} {score}\n" for enrol, test, _, score in pairs))
+    (tmp_path / "result.json").write_text(json.dumps(RESULT))
+    return ["mini", *(str(tmp_path / name) for name in ("trials", "scores", "result.json"))]
+
+
+def test_table_and_picture(tmp_path, scored, capsys):
+    twice = ["--scored", *scored, "--scored", *scored]
+    assert report_results.main(["--seconds", "90", *twice, str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in out[2].split("|")] == ["", "mini", "6.25", "0.4321", "0.01, 1, 1", "2", "2", ""]
+    assert out[-1] == "1.5 minutes"
+    assert (tmp_path / "out" / "results.md").read_text().splitlines() == out[:-1]
+    assert (tmp_path / "out" / "det.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("text, message", [
+    ("{", "result.json: is no result: "),
+    ("{}", "result.json: has no 'eer_percent'; wanted what score-trials --json writes for labelled trials"),
+])
+def test_results_refused(tmp_path, scored, capsys, text, message):
+    (tmp_path / "result.json").write_text(text)
+    assert report_results.main(["--scored", *scored, str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
