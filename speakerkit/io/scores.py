@@ -105,7 +105,7 @@ def _parse_line(fields: list[str]) -> tuple[str, str, float] | str:
 
 def _in_order_of(trials: Trials, lines: TrialLines) -> np.ndarray:
     """The scores of the lines, one a trial; refuses what doesn't match."""
-    wanted = trials.enrol_index.astype(np.int64) * len(trials.test_ids) + trials.test_index
+    wanted = trials.pairs()
     found = _pair_numbers(trials, lines)
     if np.array_equal(wanted, found) and trials.num_repeated == 0:
         return lines.third

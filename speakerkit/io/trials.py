@@ -39,13 +39,18 @@ class Trials:
     def __len__(self) -> int:
         return len(self.enrol_index)
 
-    def first_line_of_enrol(self, number: int) -> int:
-        """The line on which `enrol_ids[number]` stands first."""
-        return int(np.argmax(self.enrol_index == number)) + 1
+    def pairs(self) -> np.ndarray:
+        """(num_trials,) int64: each pair of ids as one number, enrol_index * num_test_ids + test_index."""
+        return self.enrol_index.astype(np.int64) * len(self.test_ids) + self.test_index
 
-    def first_line_of_test(self, number: int) -> int:
-        """The line on which `test_ids[number]` stands first."""
-        return int(np.argmax(self.test_index == number)) + 1
+    def first_lines(self) -> tuple[np.ndarray, np.ndarray]:
+        """(num_enrol_ids,) and (num_test_ids,): the line on which each id stands first."""
+        first = []
+        for ids, index in ((self.enrol_ids, self.enrol_index), (self.test_ids, self.test_index)):
+            lines = np.zeros(len(ids), dtype=np.int64)
+            lines[index[::-1]] = np.arange(len(index), 0, -1)  # of equal places the last assignment stays
+            first.append(lines)
+        return first[0], first[1]
 
 
 def read_trials(path: str | os.PathLike, label_first: bool = False) -> Trials:

@@ -142,8 +142,8 @@ def test_repeated_trials_are_counted(scratch):
 
 def test_lines_of_first_appearance(scratch):
     trials = read_trials(written(scratch, "e1 t1\ne2 t1\ne2 t2\n"))
-    assert [trials.first_line_of_enrol(number) for number in range(2)] == [1, 2]
-    assert [trials.first_line_of_test(number) for number in range(2)] == [1, 3]
+    enrol_lines, test_lines = trials.first_lines()
+    assert (enrol_lines.tolist(), test_lines.tolist()) == ([1, 2], [1, 3])
 
 
 def test_standard_input_and_pipes(monkeypatch, tmp_path):

@@ -1,0 +1,238 @@
+"""Trials and embeddings to scores, scores to error rates, each result with its protocol."""
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from speakerkit import __version__
+from speakerkit.errors import ConfigError, DataError
+from speakerkit.io import files
+from speakerkit.io.files import Manifest
+from speakerkit.io.scores import read_scores_and_hash, write_scores
+from speakerkit.io.trials import Trials, read_trials
+from speakerkit.jobs.embedding_set import EmbeddingSet, average_enrolments, embeddings_of_trials, load_embeddings
+from speakerkit.scoring.cosine import cosine_scores
+from speakerkit.scoring.metrics import compute_metrics
+
+log = logging.getLogger(__name__)
+
+FEW_ERRORS = 30  # a rate that rests on fewer is likely off by more than 30 % (Doddington's rule of 30)
+ONE_EMBEDDING = "one embedding"
+MEAN_OF_EMBEDDINGS = "mean of embeddings"
+
+_TEXT_FORMATS = {"num_target": "d", "num_nontarget": "d", "eer_percent": ".4f", "eer_threshold": ".4f",
+                 "min_dcf": ".4f", "min_dcf_threshold": ".4f", "dcf_p_target": "g", "dcf_c_miss": "g", "dcf_c_fa": "g"}
+_MODEL_FACTS = ("model", "model_sha256", "precision")
+
+
+class OperatingPoint(NamedTuple):
+    """What minDCF weighs errors by: the prior of a target trial and the cost of either error."""
+    p_target: float = 0.01
+    c_miss: float = 1.0
+    c_fa: float = 1.0
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """How trials are read, enrolments made and errors weighed.
+
+    Attributes:
+        enrol_embeddings: embeddings of the enrolments where they lie elsewhere.
+        enrol_map: '<enrol-id> <utt-id>...': an enrolment is the plain mean of these embeddings.
+        label_first: trials are '<label> <enrol-id> <test-id>'.
+        point: operating point of minDCF.
+    """
+    enrol_embeddings: str | None = None
+    enrol_map: str | None = None
+    label_first: bool = False
+    point: OperatingPoint = OperatingPoint()
+
+
+def format_metrics(metrics: Mapping[str, object]) -> str:
+    """Metrics as text, a name and a value a line; a threshold of infinity (None in JSON) is `inf`."""
+    return "".join(f"{name} {math.inf if metrics[name] is None else metrics[name]:{text_format}}\n"
+                   for name, text_format in _TEXT_FORMATS.items() if name in metrics)
+
+
+def score_trials(trials_path: str, embeddings_path: str, options: ScoringOptions, report: dict,
+                 stream: BinaryIO) -> None:
+    """Write the cosine of each trial to a stream such as standard output.
+
+    Args:
+        trials_path: '<enrol-id> <test-id> [target|nontarget]' lines; `-` is standard input.
+        embeddings_path: archive or scp with the embedding of every id.
+        options: how.
+        report: filled with counts, the protocol and, where trials have labels of both classes, the metrics.
+        stream: takes the lines of `write_scores`, after all checks.
+
+    Raises:
+        DataError, DataErrors: a faulty list, an id without an embedding, embeddings of two models.
+        BrokenPipeError: nobody reads the stream any more.
+    """
+    trials, enrol, test = _read_inputs(trials_path, embeddings_path, options)
+    write_scores(stream, trials, _score(trials, enrol, test, options, report))
+
+
+def score_trials_to_file(trials_path: str, embeddings_path: str, options: ScoringOptions, report: dict, output: str,
+                         overwrite: bool) -> None:
+    """`score_trials` into a file with its manifest; nothing to do where an equal manifest lies there.
+
+    Raises:
+        ConfigError: `output` is one of the inputs, or was made from other options or inputs and not `overwrite`.
+        MachineError: the place can't be written.
+    """
+    inputs = filter(None, (trials_path, embeddings_path, options.enrol_embeddings, options.enrol_map))
+    if any(os.path.realpath(output) == os.path.realpath(path) for path in inputs):
+        raise ConfigError(f"--output {output} is one of the inputs")
+    files.check_writable(output)
+    with files.output_lock(output):
+        trials, enrol, test = _read_inputs(trials_path, embeddings_path, options)
+        manifest = _make_manifest(trials, enrol, test, options)
+        if not files.prepare_output(output, manifest, overwrite):
+            report.update(files.read_manifest(output)["results"])
+            log.info("%s: nothing to do, it is up to date", output)
+            return
+        write_scores(output, trials, _score(trials, enrol, test, options, report))
+        files.write_manifest(output, manifest, report)
+
+
+def _read_inputs(trials_path: str, embeddings_path: str,
+                 options: ScoringOptions) -> tuple[Trials, EmbeddingSet, EmbeddingSet]:
+    trials = read_trials(trials_path, options.label_first)
+    test = load_embeddings(embeddings_path)
+    enrol = load_embeddings(options.enrol_embeddings) if options.enrol_embeddings else test
+    if options.enrol_map:
+        enrol = average_enrolments(options.enrol_map, enrol)
+    return trials, enrol, test
+
+
+def _make_manifest(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet, options: ScoringOptions) -> Manifest:
+    inputs = {trials.path: trials.sha256}
+    inputs |= {path: files.sha256_file(path) for path in {*enrol.sources, *test.sources}}
+    made_with = {"enrol_embeddings": options.enrol_embeddings, "enrol_map": options.enrol_map,
+                 "label_first": options.label_first, **options.point._asdict()}
+    return Manifest("score-trials", made_with, inputs, __version__)
+
+
+def _score(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet, options: ScoringOptions,
+           report: dict) -> np.ndarray:
+    """All scores of a list; counts, metrics and protocol go to the report."""
+    scores = score_embeddings(trials, enrol, test)
+    report.update(count_trials(trials, enrol.made_of))
+    if fault := why_no_metrics(trials):
+        log.info("%s: %s, so there are no metrics", trials.path, fault)
+    else:
+        report.update(measure(trials, scores, options.point))
+    enrolment = MEAN_OF_EMBEDDINGS if options.enrol_map else ONE_EMBEDDING
+    source = {"embeddings": test.path, "enrol_embeddings": options.enrol_embeddings, "enrol_map": options.enrol_map}
+    report["protocol"] = make_protocol(trials, enrolment, options.point, {**source, **enrol.model, **test.model})
+    return scores
+
+
+def score_embeddings(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet) -> np.ndarray:
+    """(num_trials,) float32 cosines of a list, all ids checked first; raises as `embeddings_of_trials` does."""
+    return cosine_scores(*embeddings_of_trials(trials, enrol, test), trials.enrol_index, trials.test_index)
+
+
+def count_trials(trials: Trials, made_of: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Counts of a list under their names in --json; what a user should know of is said.
+
+    Args:
+        trials: the list.
+        made_of: enrol_id -> its utterances, where these are not just itself.
+    """
+    num_same = _count_same_recording(trials, made_of)
+    if num_same:
+        log.warning("%s: trials whose test recording is in the enrolment: %s", trials.path, f"{num_same:,}")
+    if trials.num_repeated:
+        log.warning("%s: trials that are there already, with the same label, and count again: %s", trials.path,
+                    f"{trials.num_repeated:,}")
+    return {"num_trials": len(trials), "num_repeated": trials.num_repeated, "num_same_recording": num_same}
+
+
+def _count_same_recording(trials: Trials, made_of: Mapping[str, Sequence[str]]) -> int:
+    test_number = {test_id: number for number, test_id in enumerate(trials.test_ids)}
+    same = [enrol * len(test_number) + test_number[utt_id] for enrol, enrol_id in enumerate(trials.enrol_ids)
+            for utt_id in made_of.get(enrol_id, (enrol_id,)) if utt_id in test_number]
+    return int(np.count_nonzero(np.isin(trials.pairs(), same))) if same else 0
+
+
+def why_no_metrics(trials: Trials) -> str | None:
+    """What a list lacks for error rates, or None."""
+    if trials.is_target is None:
+        return "trials have no labels"
+    if trials.is_target.all():
+        return "no nontarget trials"
+    return None if trials.is_target.any() else "no target trials"
+
+
+def measure(trials: Trials, scores: np.ndarray, point: OperatingPoint) -> dict[str, object]:
+    """The metrics of scored trials as --json holds them: a threshold of infinity is None.
+
+    Raises:
+        DataError: no labels, or trials of one class only.
+    """
+    if fault := why_no_metrics(trials):
+        raise DataError(trials.path, f"{fault}: EER needs both classes")
+    metrics = compute_metrics(scores, trials.is_target, *point)
+    num_errors = metrics["eer_percent"] / 100 * min(metrics["num_target"], metrics["num_nontarget"])
+    if num_errors < FEW_ERRORS:
+        log.info("the EER rests on %.0f errors of the rarer kind; below %d it is likely off by more than 30 %%",
+                 num_errors, FEW_ERRORS)
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def make_protocol(trials: Trials, enrolment: str, point: OperatingPoint,
+                  source: Mapping[str, object]) -> dict[str, object]:
+    """What a result is a result of.
+
+    Args:
+        trials: the list.
+        enrolment: ONE_EMBEDDING, MEAN_OF_EMBEDDINGS, or in words how an enrolment came to its embedding.
+        point: operating point of minDCF.
+        source: where the scores come from: paths; `model`, `model_sha256`, `precision` where known.
+    """
+    num_target = None if trials.is_target is None else int(np.count_nonzero(trials.is_target))
+    return {"trials": trials.path, "trials_sha256": trials.sha256, "num_trials": len(trials), "num_target": num_target,
+            "num_nontarget": None if num_target is None else len(trials) - num_target, "enrolment": enrolment,
+            **point._asdict(), **dict.fromkeys(_MODEL_FACTS), **source}
+
+
+def measure_score_file(trials_path: str, scores_path: str, options: ScoringOptions, report: dict) -> None:
+    """Metrics of a score file, matched to the trials pair by pair, into the report.
+
+    Args:
+        trials_path: labelled trials; `-` is standard input.
+        scores_path: '<enrol-id> <test-id> <score>' lines in any order; `-` is standard input.
+        options: operating point and order of the trials' fields.
+        report: filled with counts, metrics and the protocol.
+
+    Raises:
+        DataError, DataErrors: a faulty list, no labels, one class only, a score that is none,
+            scores and trials that differ.
+        ConfigError: both are standard input.
+    """
+    if trials_path == scores_path == "-":
+        raise ConfigError("only one of trials and scores can be standard input")
+    trials = read_trials(trials_path, options.label_first)
+    if fault := why_no_metrics(trials):  # said before millions of scores are read
+        raise DataError(trials.path, f"{fault}: EER needs both classes")
+    scores, scores_sha256 = read_scores_and_hash(scores_path, trials)
+    report.update(count_trials(trials, {}))
+    report.update(measure(trials, scores, options.point))
+    made_by = _protocol_of_scores(scores_path, scores_sha256)
+    source = {"scores": scores_path, "scores_sha256": scores_sha256}
+    source |= {fact: made_by.get(fact) for fact in _MODEL_FACTS}
+    report["protocol"] = make_protocol(trials, made_by.get("enrolment", "unknown"), options.point, source)
+
+
+def _protocol_of_scores(scores_path: str, scores_sha256: str) -> dict:
+    """The protocol that score-trials wrote beside its scores, if these are still its bytes."""
+    manifest = files.read_manifest(scores_path)
+    written = manifest["outputs"].get(os.path.basename(scores_path), {}) if manifest else {}
+    return manifest["results"].get("protocol", {}) if written.get("sha256") == scores_sha256 else {}
