@@ -1,0 +1,51 @@
+"""score-trials: cosine scores for a list of trials."""
+
+import argparse
+import sys
+
+from speakerkit.cli import entry
+
+FORMATS = """
+formats:
+  trials      <enrol-id> <test-id> [target|nontarget]     or 1|0; labels on all lines or none
+  emb.ark     Kaldi archive of vectors, or its scp
+  enrol map   <enrol-id> <utt-id> [<utt-id> ...]
+  scores      <enrol-id> <test-id> <score>                in the trials' order; higher is more alike
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = entry.make_parser(
+        "score-trials",
+        summary="Write the cosine of each trial's two embeddings; with labels, also EER and minDCF to standard error.",
+        example="score-trials data/eval/trials exp/resnet34/emb.ark --output exp/resnet34/scores",
+        formats=FORMATS)
+    parser.add_argument("trials", help="the list, or - for standard input")
+    parser.add_argument("embeddings", metavar="emb.ark", help="embeddings of every id in the trials")
+    parser.add_argument("--enrol-embeddings", metavar="FILE",
+                        help="embeddings of the enrolments, where these lie elsewhere")
+    parser.add_argument("--enrol-map", metavar="FILE", help="an enrolment is the plain mean of these embeddings")
+    parser.add_argument("--output", metavar="FILE", default="-", help="where the scores go (default: standard output)")
+    entry.add_output_options(parser)
+    add_trials_format_option(parser)
+    entry.add_operating_point_options(parser)
+    return entry.run(parser, score_trials, argv)
+
+
+def add_trials_format_option(parser: argparse.ArgumentParser) -> None:
+    """--trials-format label-last|label-first."""
+    parser.add_argument("--trials-format", choices=("label-last", "label-first"), default="label-last",
+                        help="label-first: '<label> <enrol-id> <test-id>' lines, as VoxCeleb's (default: label-last)")
+
+
+def score_trials(args: argparse.Namespace) -> None:
+    from speakerkit.jobs import scoring
+
+    options = scoring.ScoringOptions(args.enrol_embeddings, args.enrol_map, args.trials_format == "label-first",
+                                     scoring.OperatingPoint(args.p_target, args.c_miss, args.c_fa))
+    if args.output == "-":
+        scoring.score_trials(args.trials, args.embeddings, options, args.report, sys.stdout.buffer)
+    else:
+        scoring.score_trials_to_file(args.trials, args.embeddings, options, args.report, args.output, args.overwrite)
+    sys.stdout.flush()
+    print(scoring.format_metrics(args.report), end="", file=sys.stderr)
