@@ -1,0 +1,49 @@
+"""model-info: what a model file or a training configuration is."""
+
+import argparse
+
+from speakerkit.cli import entry
+
+FORMATS = """\
+A name and a value a line; num_parameters are the learnable ones without the classification layer, num_values
+the same with batch norm's running statistics, golden_cosine how well this machine meets the embedding that the
+file holds of a fixed signal (1 is exact)."""
+NOT_SHOWN = ("fbank", "network", "system")  # whole sections: they stand in --json, and front_end says them in words
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = entry.make_parser(
+        "model-info",
+        summary="Tell what a model is: architecture, sizes, training data, licence, threshold, front end.",
+        example="model-info conf/resnet34_reference.toml --num-classes 3465",
+        formats=FORMATS,
+    )
+    parser.add_argument("model", metavar="MODEL", nargs="?",
+                        help="a .safetensors file, an experiment folder, a bundled model's name or a training "
+                             "configuration (*.toml); without it $SPEAKERKIT_MODEL, else the bundled model")
+    parser.add_argument("--num-classes", type=entry.number(int, 2, 10**9), metavar="N",
+                        help="also count a classification layer of N speakers")
+    return entry.run(parser, model_info, argv)
+
+
+def model_info(args: argparse.Namespace) -> None:
+    from speakerkit.models import description
+
+    description.describe(args.model, args.report, args.num_classes)
+    for name, value in lines_of(args.report):
+        print(name, value)
+
+
+def lines_of(facts: dict, prefix: str = "") -> list[tuple[str, str]]:
+    """Facts as (name, text), tables inside them with dotted names."""
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += [] if key in NOT_SHOWN else lines_of(value, f"{prefix}{key}.")
+        elif isinstance(value, float):
+            lines.append((prefix + key, f"{value:.7g}"))
+        elif isinstance(value, bool):
+            lines.append((prefix + key, "yes" if value else "no"))
+        else:
+            lines.append((prefix + key, "not stated" if value is None else " ".join(str(value).split())))
+    return lines
