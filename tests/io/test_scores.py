@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speakerkit.errors import DataError, DataErrors, MachineError
@@ -39,6 +39,7 @@ def test_lines_in_the_trials_order(trials, tmp_path):
     assert list(tmp_path.glob(".tmp-*")) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_nine_significant_digits(scratch, scores):
     pairs = read_numbered(scratch, len(scores))
@@ -47,6 +48,7 @@ def test_nine_significant_digits(scratch, scores):
     assert max(len(text.split("e")[0].replace(".", "").lstrip("-0").rstrip("0")) for text in written) <= 9
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20), st.booleans())
 def test_float32_comes_back_exactly(scratch, scores, is_cosine):
     scores = np.array(scores, dtype=np.float32)
@@ -113,6 +115,7 @@ def test_scores_in_any_order(trials, tmp_path, text):
     assert read_both_ways(tmp_path / "scores", trials) == [0.25, -0.0015, 3.0]
 
 
+@settings(deadline=None)
 @given(st.permutations(range(8)))
 def test_order_of_the_scores_never_matters(scratch, order):
     pairs = read_numbered(scratch, 8)
@@ -173,6 +176,7 @@ pieces = st.sampled_from(["e1", "t1", "e2", "0.5", "-1", "nan", "1e5", " ", "  "
                           "\u00a0", "e1 t1 0.5\n", "e1 t2 0\n", "e2 t1 -3e-2\n"])
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=25).map("".join))
 def test_both_readers_say_the_same_of_any_text(scratch, text):
     (scratch / "trials").write_text("e1 t1\ne1 t2\ne2 t1\n", encoding="utf-8")

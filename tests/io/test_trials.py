@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speakerkit.errors import DataError, DataErrors
@@ -174,6 +174,7 @@ words = st.sampled_from(["a", "b", "é", "target", "1", "0", "#", '"', "a,b"])
 rows = st.lists(st.tuples(words, words, st.booleans()), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(rows, st.integers(1, 60))
 def test_blocks_change_nothing(scratch, rows, block_bytes):
     text = "".join(f"{e} {t} {int(label)}\n" for e, t, label in rows)
@@ -191,11 +192,13 @@ pieces = st.sampled_from(["a", "b", "target", "nontarget", "1", "0", " ", "  ", 
                           "#", "\0", "\u00a0", "\ufeff", "\u2028", ",", "a b target\n", "c d nontarget\n", "a b\n"])
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=25).map("".join), st.booleans())
 def test_both_readers_say_the_same_of_any_text(scratch, text, label_first):
     read_both_ways(written(scratch, text), label_first)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_trials_or_a_fault(scratch, data):
     read_both_ways(written(scratch, data))

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speakerkit.scoring.metrics import compute_det, compute_eer, compute_metrics, compute_min_dcf
@@ -82,6 +82,7 @@ def test_det_by_hand():
     assert det.p_fa.tolist() == [1, 3 / 4, 2 / 4, 1 / 4, 0, 0, 0]
 
 
+@settings(deadline=None)
 @given(scores, scores)
 def test_eer_of_the_naive_twin(target, nontarget):
     eer, threshold = compute_eer(target, nontarget)
@@ -90,6 +91,7 @@ def test_eer_of_the_naive_twin(target, nontarget):
     assert threshold == naive_threshold
 
 
+@settings(deadline=None)
 @given(scores, scores, p_targets, costs, costs)
 def test_min_dcf_of_the_naive_twin(target, nontarget, p_target, c_miss, c_fa):
     min_dcf, threshold = compute_min_dcf(target, nontarget, p_target, c_miss, c_fa)
@@ -100,11 +102,13 @@ def test_min_dcf_of_the_naive_twin(target, nontarget, p_target, c_miss, c_fa):
     assert cost / min(c_miss * p_target, c_fa * (1 - p_target)) == pytest.approx(min_dcf, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(scores, scores, p_targets)
 def test_min_dcf_never_exceeds_one(target, nontarget, p_target):  # the cheaper of reject-all, accept-all costs 1
     assert 0 <= compute_min_dcf(target, nontarget, p_target)[0] <= 1 + 1e-12
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40), st.randoms())
 def test_order_of_the_trials_never_matters(trials, random):
     trials += [(0, True), (0, False)]
@@ -114,6 +118,7 @@ def test_order_of_the_trials_never_matters(trials, random):
     assert first == second
 
 
+@settings(deadline=None)
 @given(few_values, few_values)
 def test_increasing_maps_change_only_the_thresholds(target, nontarget):
     eer, threshold = compute_eer(target, nontarget)
@@ -124,6 +129,7 @@ def test_increasing_maps_change_only_the_thresholds(target, nontarget):
         assert compute_min_dcf(*mapped, 0.1)[0] == min_dcf
 
 
+@settings(deadline=None)
 @given(scores, scores, p_targets, costs)
 def test_swap_and_negate(target, nontarget, p_target, c_miss):  # misses and false alarms change places
     assert compute_eer(-nontarget, -target)[0] == pytest.approx(compute_eer(target, nontarget)[0], abs=1e-12)
@@ -131,6 +137,7 @@ def test_swap_and_negate(target, nontarget, p_target, c_miss):  # misses and fal
         compute_min_dcf(target, nontarget, p_target, c_miss, 1.0)[0], abs=1e-9)
 
 
+@settings(deadline=None)
 @given(scores, scores, st.integers(2, 4), st.integers(2, 4))
 def test_every_trial_several_times(target, nontarget, times_target, times_nontarget):
     repeated = np.repeat(target, times_target), np.repeat(nontarget, times_nontarget)
@@ -138,6 +145,7 @@ def test_every_trial_several_times(target, nontarget, times_target, times_nontar
     assert compute_min_dcf(*repeated, 0.05) == pytest.approx(compute_min_dcf(target, nontarget, 0.05), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(-1, 1))
 def test_one_score_for_every_trial_is_a_coin_toss(num_target, num_nontarget, score):
     eer, threshold = compute_eer(np.full(num_target, score), np.full(num_nontarget, score))
