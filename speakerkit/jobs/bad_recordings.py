@@ -59,9 +59,10 @@ class BadRecordings:
         )
 
     def counts(self) -> dict[str, int]:
-        """Reason code -> how many."""
+        """`bad_<reason>` -> how many, as --json names them."""
         found: dict[str, int] = {}
         for _, reason, _ in self.rows.values():
-            found[reason] = found.get(reason, 0) + 1
+            name = f"bad_{reason.replace('-', '_')}"
+            found[name] = found.get(name, 0) + 1
         return found
 

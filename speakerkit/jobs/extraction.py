@@ -1,5 +1,6 @@
 """wav.scp to emb.ark: workers, parts, resume, the list of bad recordings."""
 
+import dataclasses
 import logging
 import os
 import time
@@ -18,7 +19,14 @@ from speakerkit.io.files import Manifest
 from speakerkit.jobs import pool
 from speakerkit.jobs.bad_recordings import BadRecordings
 from speakerkit.jobs.parts import PartFolder, split_parts
-from speakerkit.jobs.utterances import Utterance, audio_fingerprint, read_utterances, say_resampled, scan_utterances
+from speakerkit.jobs.utterances import (
+    Utterance,
+    audio_fingerprint,
+    load_utterance,
+    read_utterances,
+    say_resampled,
+    scan_utterances,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,35 +50,26 @@ class ExtractionOptions:
 class _Embedded:
     """What a worker gives back for one utterance."""
 
-    embedding: np.ndarray | None
-    error: RecordingError | None
-    sample_rate: int
-    notes: Counter
+    embedding: np.ndarray | None = None
+    error: RecordingError | None = None
+    sample_rate: int = 0
+    duration_s: float = 0.0
+    notes: Counter = field(default_factory=Counter)
 
 
 _extractor = None  # of this process; workers inherit it by fork
-
-
-def _set_up_worker() -> None:
-    import torch
-
-    from speakerkit.models import device
-
-    torch.set_num_threads(1)
-    device.keep_freed_memory()
 
 
 def _embed(task: tuple[Utterance, audio.AudioOptions]) -> _Embedded:
     """One utterance, in a worker."""
     utterance, options = task
     notes: Counter = Counter()
-    rate = 0
     try:
-        samples, rate = audio.load_audio(utterance.path, options, utterance.start_s, utterance.end_s, notes=notes)
-        return _Embedded(_extractor.embed_samples(samples, rate), None, rate, notes)
-    except RecordingError as error:
-        error = RecordingError(utterance.path, error.reason, error.detail)
-        return _Embedded(None, error, rate, notes)
+        samples, rate = load_utterance(utterance, options, notes)
+        embedding = _extractor.embed_samples(samples, rate)
+        return _Embedded(embedding, None, rate, len(samples) / rate, notes)
+    except RecordingError as error:  # the extractor knows samples, not where they are from
+        return _Embedded(error=RecordingError(utterance.path, error.reason, error.detail), notes=notes)
 
 
 def _describe(task: tuple[Utterance, audio.AudioOptions]) -> str:
@@ -139,17 +138,19 @@ def _extract(utterances, wav_scp, emb_ark, options, report, segments, spk2utt, s
         return
     bad = BadRecordings(emb_ark)
     seconds = scan_utterances(utterances, options.audio_options, bad, options.show)
-    usable = [u for u in utterances if u.utt_id in seconds]
-    folder = PartFolder(emb_ark, manifest)
-    parts = split_parts([seconds[u.utt_id] for u in usable])
-    bar = tqdm(
-        total=len(usable), desc="extract", unit="utt", dynamic_ncols=True, disable=None if options.show else True
-    )
-    with bar:
-        _fill_parts(usable, seconds, parts, folder, options, extractor, bad, bar)
-    audio_s = sum(s for utt_id, s in seconds.items() if utt_id not in bad.rows)
-    report.update(num_utterances=len(utterances) - len(bad.rows), num_bad=len(bad.rows), bad=bad.counts())
-    report.update(audio_seconds=round(audio_s, 3), wall_seconds=round(time.monotonic() - started, 3))
+    parts = [
+        [utterances[i] for i in part] for part in split_parts([seconds.get(u.utt_id, 0.0) for u in utterances])
+    ]
+    identity = dataclasses.replace(manifest, inputs={"model": extractor.sha256, "device": extractor.device.type})
+    folder = PartFolder(f"{emb_ark}.parts", identity.to_json())
+    with tqdm(
+        total=len(seconds), desc="extract", unit="utt", dynamic_ncols=True, disable=None if options.show else True
+    ) as bar:
+        tally = _fill_parts(parts, seconds, folder, options, extractor, bad, bar)
+    audio.say_notes(tally.notes)
+    say_resampled(tally.rates, extractor.info.fbank.sample_rate)
+    report.update(num_utterances=len(utterances) - len(bad.rows), num_bad=len(bad.rows), **bad.counts())
+    report.update(audio_seconds=round(tally.audio_s, 3), wall_seconds=round(time.monotonic() - started, 3))
     bad.judge(len(utterances), options.allowed_bad, options.rerun)
     _join(emb_ark, folder, len(parts), len(utterances) - len(bad.rows))
     if speakers:
@@ -174,11 +175,10 @@ def _load(options: ExtractionOptions):
 
 
 def _make_manifest(utterances, wav_scp, options, extractor, segments, spk2utt) -> Manifest:
-    inputs = {os.fspath(wav_scp): files.sha256_file(wav_scp), "model": extractor.sha256}
-    inputs["audio (paths, sizes, times)"] = audio_fingerprint(utterances)
-    for table in (segments, spk2utt):
+    inputs = {"model": extractor.sha256, "audio (paths, sizes, times)": audio_fingerprint(utterances)}
+    for role, table in (("wav.scp", wav_scp), ("segments", segments), ("spk2utt", spk2utt)):
         if table is not None:
-            inputs[os.fspath(table)] = files.sha256_file(table)
+            inputs[role] = files.sha256_file(table)
     chosen = options.audio_options
     made_with = {
         "precision": extractor.precision_name,
@@ -190,52 +190,84 @@ def _make_manifest(utterances, wav_scp, options, extractor, segments, spk2utt) -
     return Manifest("extract-embeddings", made_with, inputs, __version__)
 
 
-def _fill_parts(usable, seconds, parts, folder, options, extractor, bad, bar) -> None:
-    """Compute the parts that aren't there yet; each is written as soon as its last utterance is done."""
-    todo = []
-    for number, part in enumerate(parts):
-        facts = folder.finished(number)
-        if facts is None:
-            todo.append(number)
-            continue
+@dataclass
+class _Tally:
+    """What is counted over all parts, those of earlier runs too."""
+
+    notes: Counter = field(default_factory=Counter)
+    rates: Counter = field(default_factory=Counter)
+    audio_s: float = 0.0
+
+    def add(self, facts: dict, bad: BadRecordings) -> None:
+        """Take in a finished part."""
+        self.notes.update(facts["notes"])
+        self.rates.update({int(rate): count for rate, count in facts["rates"].items()})
+        self.audio_s += facts["audio_seconds"]
         for utt_id, row in facts["bad"].items():
             bad.add(utt_id, RecordingError(*row))
-        bar.update(len(part))
+
+
+def _fill_parts(parts, seconds, folder, options, extractor, bad, bar) -> _Tally:
+    """Compute the parts that aren't there yet; each is written as soon as its last utterance is done."""
+    tally, todo = _Tally(), []
+    for number, part in enumerate(parts):
+        fingerprint = audio_fingerprint(part)
+        facts = folder.finished(number, fingerprint)
+        if facts is None:
+            todo.append((number, [u for u in part if u.utt_id in seconds], fingerprint))
+        else:
+            tally.add(facts, bad)
+            bar.update(sum(u.utt_id in seconds for u in part))
     if len(todo) < len(parts):
         log.info("%d of %d parts are there from an earlier run", len(parts) - len(todo), len(parts))
-    results = _run(((usable[i], options.audio_options) for number in todo for i in parts[number]), options, extractor)
-    notes, rates, audio_s, began = Counter(), Counter(), 0.0, time.monotonic()
-    for number in todo:
-        part_bad = {}
-        with ark.ArkWriter(folder.data_path(number)) as writer:
-            for index in parts[number]:
-                utt_id, result = usable[index].utt_id, next(results)
-                notes.update(result.notes)
-                rates[result.sample_rate] += 1
-                if result.error is None:
-                    writer.write(utt_id, result.embedding)
-                else:
-                    part_bad[utt_id] = [result.error.path, result.error.reason, result.error.detail]
-                    bad.add(utt_id, result.error)
-                audio_s += seconds[utt_id]
-                bar.set_postfix_str(f"{audio_s / (time.monotonic() - began):.0f}x real time", refresh=False)
-                bar.update()
-        folder.finish(number, {"bad": part_bad})
+    results = _run(((u, options.audio_options) for _, part, _ in todo for u in part), options, extractor)
+    began = time.monotonic()
+    done_s = 0.0
+
+    def advance(utterance: Utterance) -> None:
+        nonlocal done_s
+        done_s += seconds[utterance.utt_id]
+        rate = done_s / (time.monotonic() - began)
+        bar.set_postfix_str(f"{done_s / 3600:.2f} h, {rate:.0f}x real time", refresh=False)
+        bar.update()
+
+    for number, part, fingerprint in todo:
+        facts = _write_part(folder.data_path(number), part, results, advance)
+        tally.add(folder.finish(number, fingerprint, facts), bad)
     results.close()
-    audio.say_notes(notes)
-    say_resampled(Counter({rate: n for rate, n in rates.items() if rate}), extractor.info.fbank.sample_rate)
+    return tally
+
+
+def _write_part(path: Path, part: list[Utterance], results: Iterator[_Embedded], advance: Callable) -> dict:
+    """The archive of one part, from the results as they come; its facts."""
+    facts = {"num_embeddings": 0, "bad": {}, "audio_seconds": 0.0}
+    notes, rates = Counter(), Counter()
+    with ark.ArkWriter(path) as writer:
+        for utterance in part:
+            result = next(results)
+            notes.update(result.notes)
+            if result.error is None:
+                writer.write(utterance.utt_id, result.embedding)
+                facts["num_embeddings"] += 1
+                facts["audio_seconds"] += result.duration_s
+                rates[str(result.sample_rate)] += 1
+            else:
+                facts["bad"][utterance.utt_id] = [result.error.path, result.error.reason, result.error.detail]
+            advance(utterance)
+    return facts | {"notes": dict(notes), "rates": dict(rates)}
 
 
 def _run(tasks: Iterator, options: ExtractionOptions, extractor) -> Iterator[_Embedded]:
     """On a CPU one utterance a thread and as many workers as asked for; on a GPU one after another."""
     nj = options.nj if extractor.device.type == "cpu" else 1
-    return pool.run_tasks(_embed, tasks, nj, _set_up_worker, _describe)
+    return pool.run_tasks(_embed, tasks, nj, pool.use_one_thread, _describe)
 
 
 def _join(emb_ark: str, folder: PartFolder, num_parts: int, wanted: int) -> None:
     with ark.ArkWriter(emb_ark, scp_path(emb_ark)) as writer:
         for number in range(num_parts):
-            writer.copy_from(folder.data_path(number))
+            if folder.data_path(number).stat().st_size:  # nothing where all recordings of a part are bad
+                writer.copy_from(folder.data_path(number))
         if writer.num_records != wanted:
             message = f"holds {writer.num_records} embeddings; want {wanted}: remove the folder and run again"
             raise DataError(folder.folder, message)

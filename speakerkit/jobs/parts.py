@@ -1,23 +1,28 @@
-"""Long work kept in parts: what is finished stays finished, and belongs to one manifest."""
+"""Long work kept in parts: what is finished stays finished, as long as its recordings stay as they were."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from speakerkit.io import files
-from speakerkit.io.files import Manifest
 
 PART_SECONDS = 3600.0  # of audio
 PART_UTTERANCES = 1000
 
 
-def split_parts(seconds: Sequence[float]) -> list[range]:
-    """Cut a list of utterances, by their seconds of audio, into runs of indices; the same for every --nj."""
+def split_parts(seconds: Sequence[float], part_seconds: float = PART_SECONDS) -> list[range]:
+    """Cut a list of utterances, by their seconds of audio, into runs of indices; the same for every --nj.
+
+    Every PART_UTTERANCES there is a cut in any case, so that a recording that is mended later
+    moves the cuts of its own run only.
+    """
     parts, start, total = [], 0, 0.0
     for index, value in enumerate(seconds):
-        if index > start and (total + value > PART_SECONDS or index - start >= PART_UTTERANCES):
+        if index > start and (total + value > part_seconds or index % PART_UTTERANCES == 0):
             parts.append(range(start, index))
             start, total = index, 0.0
         total += value
@@ -27,42 +32,82 @@ def split_parts(seconds: Sequence[float]) -> list[range]:
 
 
 class PartFolder:
-    """`<output>.parts/`: finished parts of one output, numbered from 0.
+    """The finished parts of one output, numbered from 0: `<stem>00001.ark` is the first one's data.
 
-    A part is its data file and `NNNNN.json`, written last: facts of the part and the data's SHA-256.
-    A folder of another manifest is cleared: its parts belong to something else.
+    Beside it lies `<stem>00001.json`, written last: facts of the part, the fingerprint of the
+    recordings it was made from, and the data's size, time and SHA-256.
     """
 
-    def __init__(self, output: str | os.PathLike, manifest: Manifest):
-        self.folder = Path(f"{os.fspath(output)}.parts")
-        identity = self.folder / "manifest.json"
-        try:
-            known = json.loads(identity.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = None
-        if known != manifest.to_json():
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            files.write_json(identity, manifest.to_json())
+    def __init__(self, folder: str | os.PathLike, identity: dict, stem: str = ""):
+        """Open or make the folder; parts of another identity are removed, for they belong to something else.
+
+        Args:
+            folder: where they lie; other files in it are left alone.
+            identity: all that makes a part what it is, but for its recordings.
+            stem: what the names begin with.
+        """
+        self.folder, self.stem = Path(folder), stem
+        identity = json.loads(json.dumps(identity))
+        if _read_json(self._identity_path) != identity:
+            self._remove_parts(keep=())
+            self.folder.mkdir(parents=True, exist_ok=True)
+            files.write_json(self._identity_path, identity)
+
+    @property
+    def _identity_path(self) -> Path:
+        return self.folder / f"{self.stem}parts.json"
 
     def data_path(self, number: int) -> Path:
         """Where a part's data lie."""
-        return self.folder / f"{number:05d}.ark"
+        return self.folder / f"{self.stem}{number + 1:05d}.ark"
 
-    def finish(self, number: int, facts: dict) -> None:
-        """Mark a part whose data file is written as done."""
+    def finish(self, number: int, fingerprint: str, facts: dict) -> dict:
+        """Mark a part whose data file is written as done; gives back what ``finished`` will."""
         data = self.data_path(number)
-        files.write_json(data.with_suffix(".json"), facts | {"sha256": files.sha256_file(data)})
+        status = data.stat()
+        facts = facts | {"fingerprint": fingerprint, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns,
+                         "sha256": files.sha256_file(data)}
+        files.write_json(data.with_suffix(".json"), facts)
+        return facts
 
-    def finished(self, number: int) -> dict | None:
-        """A part's facts, or None where it isn't done or its data have changed since."""
+    def finished(self, number: int, fingerprint: str) -> dict | None:
+        """A part's facts, or None where it isn't done, or its recordings or its data have changed since."""
         data = self.data_path(number)
-        try:
-            facts = json.loads(data.with_suffix(".json").read_text(encoding="utf-8"))
-            return facts if facts["sha256"] == files.sha256_file(data) else None
-        except (OSError, ValueError, KeyError):
+        facts = _read_json(data.with_suffix(".json"))
+        if not isinstance(facts, dict) or facts.get("fingerprint") != fingerprint:
             return None
+        return facts if is_as_written(data, facts) else None
 
     def remove(self) -> None:
-        """The output is whole: its parts aren't needed any more."""
+        """The output is whole and holds what the parts held: the folder isn't needed any more."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def keep_data(self, numbers: Sequence[int]) -> None:
+        """The output is whole and points at these parts' data: all else of the parts goes."""
+        self._remove_parts(keep={self.data_path(number).name for number in numbers})
+        self._identity_path.unlink(missing_ok=True)
+
+    def _remove_parts(self, keep: set[str] | tuple[str, ...]) -> None:
+        name = re.compile(re.escape(self.stem) + r"\d{5,}\.(ark|scp|json)")
+        with contextlib.suppress(FileNotFoundError):
+            for path in list(self.folder.iterdir()):
+                if name.fullmatch(path.name) and path.name not in keep:
+                    path.unlink()
+
+
+def is_as_written(path: Path, facts: dict) -> bool:
+    """Whether a file still has its bytes: by size and time, and where only the time differs by its SHA-256."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    if status.st_size != facts.get("bytes"):
+        return False
+    return status.st_mtime_ns == facts.get("mtime_ns") or files.sha256_file(path) == facts.get("sha256")
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -3,21 +3,49 @@
 import collections
 import concurrent.futures
 import concurrent.futures.process
+import ctypes
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from speakerkit.errors import MachineError
 
 AHEAD = 4  # tasks a worker that are handed out before the first result is asked for
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
-def _start_worker(set_up: Callable[[], None] | None) -> None:
+def use_one_thread() -> None:
+    """torch with one thread in this process: as many processes as cores are faster than threads."""
+    import torch
+
+    from speakerkit.models import device
+
+    torch.set_num_threads(1)
+    device.keep_freed_memory()
+
+
+def _start_worker(parent_pid: int, set_up: Callable[[], None] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _die_with_parent(parent_pid)
     if set_up is not None:
         set_up()
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    """End this worker when its parent is killed: nobody else tells it, and it might still write files."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:  # it died before the call
+            os._exit(1)
+        return
+    ended = multiprocessing.parent_process().sentinel
+    threading.Thread(target=lambda: (multiprocessing.connection.wait([ended]), os._exit(1)), daemon=True).start()
 
 
 def run_tasks(
@@ -51,7 +79,10 @@ def run_tasks(
         return
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     executor = concurrent.futures.ProcessPoolExecutor(
-        nj, mp_context=multiprocessing.get_context(method), initializer=_start_worker, initargs=(set_up,)
+        nj,
+        mp_context=multiprocessing.get_context(method),
+        initializer=_start_worker,
+        initargs=(os.getpid(), set_up),
     )
     waiting: collections.deque = collections.deque()
     remaining = iter(tasks)
@@ -60,15 +91,17 @@ def run_tasks(
         for task in remaining:
             waiting.append((task, executor.submit(function, task)))
             if len(waiting) >= nj * AHEAD:
-                yield waiting.popleft()[1].result()
+                yield waiting[0][1].result()
+                waiting.popleft()
         while waiting:
             yield waiting[0][1].result()
             waiting.popleft()
         done = True
     except concurrent.futures.process.BrokenProcessPool:
-        hand = "; ".join(describe(task) for task, future in list(waiting)[:nj] if not future.done())
+        lost = [task for task, future in waiting if not future.done() or future.exception() is not None]
+        hand = "; ".join(describe(task) for task in lost[:nj])
         raise MachineError(
-            f"a worker died, probably for want of memory; in hand: {hand or 'nothing'}; fewer --nj need less, "
+            f"a worker died, probably for want of memory; in hand: {hand}; fewer --nj need less, "
             "and a rerun goes on from what is kept"
         ) from None
     finally:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from tqdm import tqdm
 
 from speakerkit.errors import DataError, RecordingError, raise_all
@@ -14,6 +15,8 @@ from speakerkit.io import audio, pipes, tables
 from speakerkit.jobs.bad_recordings import BadRecordings
 
 log = logging.getLogger(__name__)
+
+PIPE_SECONDS = 10.0  # what a pipe is taken for before it has run
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,22 @@ def read_utterances(
 
 
 def audio_fingerprint(utterances: Iterable[Utterance]) -> str:
-    """SHA-256 over path, size and time of every recording: whether any has changed since an output was made."""
-    digest = hashlib.sha256()
-    for path in dict.fromkeys(u.path for u in utterances):
-        try:
-            status = os.stat(path)
-            digest.update(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-        except OSError:
-            digest.update(f"{path}\tmissing\n".encode("utf-8", "surrogateescape"))
+    """SHA-256 over ids, places, sizes and times of utterances: whether any has changed since an output was made."""
+    digest, states = hashlib.sha256(), {}
+    for utterance in utterances:
+        if utterance.path not in states:
+            states[utterance.path] = _file_state(utterance.path)
+        place = (utterance.utt_id, utterance.path, utterance.start_s, utterance.end_s, states[utterance.path])
+        digest.update(f"{place}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _file_state(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def scan_utterances(
@@ -78,7 +88,7 @@ def scan_utterances(
     """Read every recording's header; what can't be used is noted in ``bad``.
 
     Returns:
-        utt_id -> seconds of audio, of the usable ones; a pipe's length is not known and counts as 0.
+        utt_id -> seconds of audio, of the usable ones; a pipe's is not known and a guess.
     """
     infos: dict[str, audio.AudioInfo | RecordingError] = {}
     seconds: dict[str, float] = {}
@@ -87,7 +97,7 @@ def scan_utterances(
         utterances, desc="read headers", unit="utt", dynamic_ncols=True, leave=False, disable=None if show else True
     ):
         if pipes.is_pipe(utterance.path):
-            seconds[utterance.utt_id] = 0.0
+            seconds[utterance.utt_id] = PIPE_SECONDS
             continue
         if utterance.path not in infos:
             try:
@@ -105,6 +115,16 @@ def scan_utterances(
     for rate, count in sorted(rates.items()):
         log.debug("%d recordings of %d Hz", count, rate)
     return seconds
+
+
+def load_utterance(
+    utterance: Utterance, options: audio.AudioOptions, notes: Counter
+) -> tuple[np.ndarray, int]:
+    """Samples and rate of one utterance, as audio.load_audio gives them; an error names the utterance's path."""
+    try:
+        return audio.load_audio(utterance.path, options, utterance.start_s, utterance.end_s, notes=notes)
+    except RecordingError as error:
+        raise RecordingError(utterance.path, error.reason, error.detail) from None
 
 
 def say_resampled(rates: Counter, wanted: int) -> None:
