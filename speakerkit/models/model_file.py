@@ -63,13 +63,9 @@ def hash_weights(tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 over name, dtype, shape and bytes of every tensor, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(
-            tensor.view(torch.uint8).numpy().tobytes()
-            if tensor.dim()
-            else tensor.reshape(1).view(torch.uint8).numpy().tobytes()
-        )
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -79,7 +75,7 @@ def model_tensors(network: nn.Module, half: bool = False) -> dict[str, torch.Ten
     for name, tensor in network.state_dict().items():
         if name.endswith("num_batches_tracked"):
             continue
-        tensor = tensor.detach().float().cpu().contiguous()
+        tensor = tensor.detach().float().cpu().clone(memory_format=torch.contiguous_format)
         tensors[name] = tensor.half() if half and tensor.dim() > 1 else tensor
     return tensors
 

@@ -6,7 +6,6 @@ random, so every run with the same seed sees the same chunks.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,20 +14,11 @@ from speakerkit.config import AugmentationConfig, FbankConfig
 from speakerkit.errors import DataError, RecordingError
 from speakerkit.features.fbank import chunk_samples, compute_fbank
 from speakerkit.features.resample import chunk_span, speed_chunk, speed_spk_id
-from speakerkit.io import ark, audio, tables
+from speakerkit.io import ark, tables
 from speakerkit.training.disturb import disturb_chunk
+from speakerkit.training.recordings import Recording
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Where an utterance's samples lie."""
-
-    path: str
-    sample_rate: int
-    start: int  # first sample of the utterance, at its own rate
-    num_samples: int  # at its own rate
 
 
 def number_speakers(spk_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -93,16 +83,11 @@ class WaveChunks:
         chunk_frames: int,
         noises: Sequence[Recording] = (),
         responses: Sequence[np.ndarray] = (),
-        channel: int | None = None,
     ):
-        self.utt_ids, self.recordings, self.fbank, self.augmentation = (
-            list(utt_ids),
-            list(recordings),
-            fbank,
-            augmentation,
-        )
+        self.utt_ids, self.recordings = list(utt_ids), list(recordings)
+        self.fbank, self.augmentation = fbank, augmentation
         self.num_samples = chunk_samples(chunk_frames, fbank)
-        self.noises, self.responses, self.channel = list(noises), list(responses), channel
+        self.noises, self.responses = list(noises), list(responses)
         new = augmentation.speed_speakers == "new"
         self.speakers, self.labels = number_speakers(
             [speed_spk_id(spk_id, speed, new) for speed in augmentation.speeds for spk_id in spk_ids]
@@ -128,20 +113,19 @@ class WaveChunks:
         dither = None
         if self.fbank.dither > 0:
             dither = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        return compute_fbank(
-            torch.from_numpy(np.ascontiguousarray(samples, np.float32)), self.fbank, generator=dither
-        ).numpy()
+        samples = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
+        return compute_fbank(samples, self.fbank, generator=dither).numpy()
 
     def _take(self, recording: Recording, speed: float, count: int, generator: np.random.Generator) -> np.ndarray:
         """(count,) samples at the fbank's rate from a random place; a short recording is repeated."""
         ratio = speed * recording.sample_rate / self.fbank.sample_rate  # input samples a output sample
         room = recording.num_samples - int(np.ceil(count * ratio))
         if room < 0:
-            whole = audio.read_chunk(recording.path, recording.start, recording.num_samples, self.channel)
+            whole = recording.read(0, recording.num_samples)
             return repeated(speed_chunk(whole, ratio, int(len(whole) / ratio), 0), count, generator)
         start = int(generator.integers(room + 1))
         first, length = chunk_span(count, ratio, start, recording.num_samples)
-        samples = audio.read_chunk(recording.path, recording.start + first, length, self.channel)
+        samples = recording.read(first, length)
         samples = speed_chunk(samples, ratio, count, start - first)
         return samples if len(samples) == count else repeated(samples, count, generator)
 

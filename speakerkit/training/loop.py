@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import os
 import signal
 import time
 from dataclasses import dataclass
@@ -52,9 +53,13 @@ class Run:
 
 
 def _start_worker(_: int) -> None:
+    """One thread; in a group of its own, so that a signal to the run's group lets the parent finish its step."""
     torch.set_num_threads(1)
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the group gets them; the parent decides
-        signal.signal(signum, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    for signum in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def batch_loader(run: Run, first: int, last: int) -> torch.utils.data.DataLoader:
@@ -180,9 +185,10 @@ def run_steps(state: TrainingState, run: Run, table: progress.TrainingTable) -> 
     """
     config, meter, bad_steps = run.system.training, progress.Meter(), 0
     began, first = time.monotonic(), state.step
+    stop = _StopFlag()
     with (
-        _lost_worker_told(),
-        _StopFlag().watch() as stop,
+        stop.watch(),
+        _lost_worker_told(stop),
         tqdm(
             total=run.num_steps,
             initial=first,
@@ -222,34 +228,31 @@ def run_steps(state: TrainingState, run: Run, table: progress.TrainingTable) -> 
             if state.step % config.checkpoint_interval == 0 or state.step == run.num_steps or stop.received:
                 _save(state, run, final=state.step == run.num_steps or bool(stop.received))
             if stop.received:
+                log.warning("stopped by signal %d at step %d of %d; the same command goes on from there",
+                            stop.received, state.step, run.num_steps)
                 break
     if stop.received:
-        log.warning(
-            "stopped by signal %d at step %d of %d; the same command goes on from there",
-            stop.received,
-            state.step,
-            run.num_steps,
-        )
         signal.raise_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def _lost_worker_told():
-    """torch's word for a data worker that died, as a MachineError."""
+def _lost_worker_told(stop: _StopFlag):
+    """torch's word for a data worker that died, as a MachineError; a stop that took the workers too is a stop."""
     try:
         yield
     except RuntimeError as error:
-        if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
+        if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
+            raise
+        if not stop.received:
             raise MachineError(f"a data worker died, probably for want of memory: {error}") from None
-        raise
+        log.warning("stopped by signal %d with its data workers; the same command goes on from the last checkpoint",
+                    stop.received)
 
 
 def _note_bad_step(state: TrainingState, run: Run, loss: float, norm: float, count: int) -> None:
     items = [run.batches.chunks.name(int(i)) for i in run.batches.sampler.items(state.step)]
-    files.write_json(
-        run.folder / f"bad-step-{state.step}.json",
-        {"step": state.step, "loss": loss, "gradient_norm": norm, "utterances": items},
-    )
+    facts = {"step": state.step, "loss": str(loss), "gradient_norm": str(norm), "utterances": items}  # JSON has no nan
+    files.write_json(run.folder / f"bad-step-{state.step}.json", facts)
     log.warning(
         "step %d left out: loss %s, gradient norm %s; its utterances are in bad-step-%d.json",
         state.step,

@@ -10,71 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from speakerkit.config import SystemConfig, as_dict
-from speakerkit.errors import ConfigError, DataError, RecordingError
-from speakerkit.io import ark, audio, data_dir, files, tables, trials
-from speakerkit.training.chunks import FeatureChunks, Recording, WaveChunks
+from speakerkit.errors import ConfigError, DataError, raise_all
+from speakerkit.io import ark, audio, data_dir, files, trials
+from speakerkit.training.chunks import FeatureChunks, WaveChunks
+from speakerkit.training.recordings import read_noises, read_responses, scan_recordings
 from speakerkit.training.validation import ValidationSet, load_features
 
 log = logging.getLogger(__name__)
-
-
-def scan_recordings(
-    data: data_dir.DataDir, options: audio.AudioOptions, progress: bool
-) -> tuple[list[str], list[Recording], list]:
-    """Every utterance's place in its recording, from the headers alone.
-
-    Returns:
-        utt_ids, their recordings, and the bad ones as (utt_id, RecordingError).
-    """
-    infos: dict[str, audio.AudioInfo | RecordingError] = {}
-    utt_ids, recordings, bad = [], [], []
-    for utt_id in tqdm(
-        data.utt2spk.values, desc="read headers", unit="utt", disable=None if progress else True, leave=False
-    ):
-        segment = data.segments.get(utt_id) if data.segments else None
-        rec_id = segment.rec_id if segment else utt_id
-        path = data.wav_scp.values[rec_id]
-        if rec_id not in infos:
-            try:
-                infos[rec_id] = audio.scan_audio(path, options)
-            except RecordingError as error:
-                infos[rec_id] = error
-        info = infos[rec_id]
-        if isinstance(info, RecordingError):
-            bad.append((utt_id, info))
-            continue
-        start = int(segment.start_s * info.sample_rate) if segment else 0
-        end = info.num_samples
-        if segment and segment.end_s >= 0:
-            end = min(end, int(segment.end_s * info.sample_rate))
-        if end - start < options.min_duration_s * info.sample_rate:
-            bad.append((utt_id, RecordingError(path, "too-short", f"{(end - start) / info.sample_rate:.3f} s")))
-            continue
-        utt_ids.append(utt_id)
-        recordings.append(Recording(path, info.sample_rate, start, end - start))
-    return utt_ids, recordings, bad
-
-
-def _read_recordings(scp: str, options: audio.AudioOptions) -> list[Recording]:
-    if not scp:
-        return []
-    found = []
-    for path in tables.read_table(scp).values.values():
-        info = audio.scan_audio(path, options)
-        found.append(Recording(path, info.sample_rate, 0, info.num_samples))
-    return found
-
-
-def _read_responses(scp: str, options: audio.AudioOptions, sample_rate: int) -> list[np.ndarray]:
-    """Room responses, their direct sound moved to index 0."""
-    from speakerkit.features.resample import resample
-
-    responses = []
-    for recording in _read_recordings(scp, options):
-        samples = audio.read_chunk(recording.path, 0, recording.num_samples)
-        samples = resample(samples, recording.sample_rate, sample_rate)
-        responses.append(samples[int(np.argmax(np.abs(samples))) :])
-    return responses
 
 
 def make_chunks(
@@ -100,10 +42,7 @@ def make_chunks(
     else:
         utt_ids, recordings, bad = scan_recordings(data, options, progress)
         if len(bad) > allowed_bad(len(data.utt2spk.values)):
-            from speakerkit.errors import raise_all
-
-            raise_all([DataError(train_dir, f"'{utt_id}': {error}") for utt_id, error in bad])
-        channel = options.channel if isinstance(options.channel, int) else None
+            raise_all([DataError(error.path, f"'{utt_id}': {error.message}") for utt_id, error in bad])
         chunks = WaveChunks(
             utt_ids,
             [data.utt2spk.values[u] for u in utt_ids],
@@ -111,9 +50,8 @@ def make_chunks(
             system.fbank,
             system.augmentation,
             system.training.chunk_frames,
-            noises=_read_recordings(system.augmentation.noise_scp, options),
-            responses=_read_responses(system.augmentation.response_scp, options, system.fbank.sample_rate),
-            channel=channel,
+            noises=read_noises(system.augmentation.noise_scp, options),
+            responses=read_responses(system.augmentation.response_scp, options, system.fbank.sample_rate),
         )
     if len(chunks.speakers) < 2:
         raise DataError(train_dir, f"has {len(chunks.speakers)} speaker; training needs two or more")

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speakerkit.config import AugmentationConfig, FbankConfig
+from speakerkit.errors import DataError, RecordingError
+from speakerkit.features.fbank import compute_fbank
+from speakerkit.io.audio import AudioOptions
+from speakerkit.training import setup
+from speakerkit.training.chunks import TrainingBatches, WaveChunks, repeated
+from speakerkit.training.recordings import Recording
+from speakerkit.training.sampling import BatchSampler
+
+FBANK = FbankConfig(num_mel_bins=24)
+PLAIN = AugmentationConfig(speeds=(1.0,))
+
+
+def write_ramp(path, num_samples=16000, rate=16000):
+    """A recording in which every sample differs: its place can be read off."""
+    soundfile.write(path, np.linspace(-0.9, 0.9, num_samples), rate, subtype="FLOAT")
+    return Recording(str(path), rate, 0, num_samples)
+
+
+def wave_chunks(recordings, spk_ids=("a", "b"), augmentation=PLAIN, chunk_frames=30):
+    utt_ids = [f"{spk_id}-{n}" for n, spk_id in enumerate(spk_ids)]
+    return WaveChunks(utt_ids, spk_ids, recordings, FBANK, augmentation, chunk_frames)
+
+
+def test_a_chunk_is_a_stretch_of_its_recording(tmp_path):
+    recording = write_ramp(tmp_path / "a.wav")
+    chunks = wave_chunks([recording, recording])
+    ramp = soundfile.read(tmp_path / "a.wav", dtype="float32")[0]
+    chunk = chunks._take(recording, 1.0, 5000, np.random.default_rng(1))
+    start = int(np.searchsorted(ramp, chunk[0]))
+    np.testing.assert_array_equal(chunk, ramp[start : start + 5000])
+
+
+def test_every_place_is_reached(tmp_path):
+    recording = write_ramp(tmp_path / "a.wav", num_samples=2003)
+    chunks = wave_chunks([recording, recording])
+    firsts = {chunks._take(recording, 1.0, 2000, np.random.default_rng(seed))[0] for seed in range(100)}
+    assert len(firsts) == 4  # starts 0, 1, 2 and 3
+
+
+def test_what_is_shorter_is_repeated():
+    rows = np.arange(5)
+    taken = repeated(rows, 12, np.random.default_rng(3))
+    assert len(taken) == 12
+    np.testing.assert_array_equal(np.diff(taken) % 5, 1)
+
+
+def test_features_are_those_of_the_samples(tmp_path):
+    recording = write_ramp(tmp_path / "a.wav")
+    chunks = wave_chunks([recording, recording])
+    generator, twin = np.random.default_rng(5), np.random.default_rng(5)
+    samples = chunks._take(recording, 1.0, chunks.num_samples, twin)
+    features = chunks.features(0, generator)
+    assert features.shape == (30, 24)
+    np.testing.assert_array_equal(features, compute_fbank(torch.from_numpy(samples.copy()), FBANK).numpy())
+
+
+@pytest.mark.parametrize("mode, speakers, labels", [
+    ("new", ["a", "b", "sp0.9-a", "sp0.9-b"], [0, 1, 2, 3]),
+    ("keep", ["a", "b"], [0, 1, 0, 1]),
+])
+def test_speeds_make_new_speakers_or_keep_them(tmp_path, mode, speakers, labels):
+    recording = write_ramp(tmp_path / "a.wav")
+    chunks = wave_chunks([recording] * 2, augmentation=AugmentationConfig(speeds=(1.0, 0.9), speed_speakers=mode))
+    assert chunks.speakers == speakers and list(chunks.labels) == labels
+
+
+def test_slow_speech_is_lower_and_a_recording_of_another_rate_is_not(tmp_path):
+    def tone(path, rate, hz):
+        soundfile.write(path, 0.5 * np.sin(2 * np.pi * hz * np.arange(2 * rate) / rate), rate)
+        return Recording(str(path), rate, 0, 2 * rate)
+
+    def peak_hz(samples):
+        return np.abs(np.fft.rfft(samples * np.hanning(len(samples)))).argmax() * 16000 / len(samples)
+
+    wide, narrow = tone(tmp_path / "a.wav", 16000, 1000), tone(tmp_path / "b.wav", 8000, 1000)
+    chunks = wave_chunks([wide, narrow])
+    take = chunks._take
+    assert peak_hz(take(wide, 0.9, 8000, np.random.default_rng(1))) == pytest.approx(900, abs=2)
+    assert peak_hz(take(narrow, 1.0, 8000, np.random.default_rng(1))) == pytest.approx(1000, abs=2)
+    assert peak_hz(take(narrow, 1.1, 8000, np.random.default_rng(1))) == pytest.approx(1100, abs=2)
+
+
+def test_a_bad_recording_is_replaced_and_reported(tmp_path):
+    good = write_ramp(tmp_path / "a.wav")
+    chunks = wave_chunks([good, Recording(str(tmp_path / "gone.wav"), 16000, 0, 16000)])
+    sampler = BatchSampler(chunks.labels, 4, "uniform", seed=1)
+    features, labels, bad = TrainingBatches(chunks, sampler, mean_norm=True)[0]
+    assert features.shape == (4, 30, 24) and set(labels.tolist()) == {0}
+    assert {(utt_id, reason) for utt_id, _, reason, _ in bad} == {("b-1", "missing")}
+    torch.testing.assert_close(features.mean(dim=1), torch.zeros(4, 24), atol=1e-4, rtol=0)
+
+
+def test_nothing_readable_ends(tmp_path):
+    gone = Recording(str(tmp_path / "gone.wav"), 16000, 0, 16000)
+    chunks = wave_chunks([gone, gone])
+    batches = TrainingBatches(chunks, BatchSampler(chunks.labels, 2, "uniform", seed=1), mean_norm=True)
+    with pytest.raises(DataError, match="20 recordings drawn one after another can't be read"):
+        batches[0]
+
+
+def make_chunks(folder, system, allowed_bad=0):
+    return setup.make_chunks(folder, system, AudioOptions(), lambda total: allowed_bad, False)
+
+
+def test_training_directory_of_recordings(train_dir, make_system):
+    chunks, bad = make_chunks(train_dir, make_system())
+    assert len(chunks.utt_ids) == 16 and not bad
+    assert len(chunks.speakers) == 8  # 4 at each of 2 speeds
+    assert np.isfinite(chunks.features(20, np.random.default_rng(1))).all()
+
+
+def test_bad_headers_are_found_before_training(train_dir, make_system, tmp_path):
+    lines = (train_dir / "wav.scp").read_text().splitlines()
+    utt_id = lines[3].split()[0]
+    (train_dir / "wav.scp").write_text("\n".join([*lines[:3], f"{utt_id} {tmp_path}/gone.flac", *lines[4:]]) + "\n")
+    with pytest.raises(DataError, match=f"gone.flac: '{utt_id}': missing"):
+        make_chunks(train_dir, make_system())
+    chunks, bad = make_chunks(train_dir, make_system(), allowed_bad=1)
+    assert len(chunks.utt_ids) == 15 and bad[0][0] == utt_id and isinstance(bad[0][1], RecordingError)
+
+
+def test_one_speaker_is_refused(train_dir, make_system):
+    lines = (train_dir / "utt2spk").read_text().splitlines()
+    (train_dir / "utt2spk").write_text("".join(f"{line.split()[0]} one\n" for line in lines))
+    system = make_system(AugmentationConfig(speeds=(1.0,)))
+    with pytest.raises(DataError, match="has 1 speaker; training needs two or more"):
+        make_chunks(train_dir, system)
+
+
+def test_an_utterance_without_recording_is_refused_with_its_line(train_dir, make_system):
+    with open(train_dir / "utt2spk", "a") as stream:
+        stream.write("zz-1 zz\n")
+    with pytest.raises(DataError, match=r"utt2spk:17: 'zz-1' has no recording in"):
+        make_chunks(train_dir, make_system())
+
+
+def test_a_pipe_is_refused(train_dir, make_system):
+    lines = (train_dir / "wav.scp").read_text().splitlines()
+    (train_dir / "wav.scp").write_text("\n".join([lines[0].split()[0] + " cat x.wav |", *lines[1:]]) + "\n")
+    with pytest.raises(DataError, match=r"wav.scp:1: .* is a pipe: training reads chunks"):
+        make_chunks(train_dir, make_system())
