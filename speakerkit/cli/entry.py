@@ -274,7 +274,8 @@ def _begin(program: str, quiet: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TellFormatter(program))
     log.handlers[:] = [handler]
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    handler.setLevel(logging.WARNING if quiet else logging.INFO)  # a log file still gets everything
+    log.setLevel(logging.INFO)
     log.propagate = False
 
     def terminate(signum, frame):

@@ -87,6 +87,7 @@ def _open_log(folder: Path) -> logging.Handler:
     handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger("speakerkit").addHandler(handler)
+    logging.getLogger("speakerkit").setLevel(logging.INFO)
     return handler
 
 
