@@ -171,7 +171,8 @@ def _records(stream: ArkStream) -> Iterator[tuple[str, int, RecordHeader, memory
 
 def _check_length(path: str, size: int) -> None:
     """A file that we wrote has the length its manifest says: a cut between two records shows nowhere else."""
-    for output in (path, os.path.splitext(path)[0] + ".ark"):  # one manifest for an ark and its scp
+    base = os.path.splitext(path)[0]
+    for output in dict.fromkeys((path, f"{base}.ark", f"{base}.scp")):  # one manifest for an ark and its scp
         manifest = read_manifest(output)
         recorded = manifest["outputs"].get(os.path.basename(path)) if manifest else None
         if isinstance(recorded, dict) and recorded.get("bytes") not in (size, None):

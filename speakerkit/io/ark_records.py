@@ -88,8 +88,13 @@ def _check_marks(*marks: int) -> None:
         raise RecordFault("has a damaged header")
 
 
-def decode(header: RecordHeader, data: bytes | memoryview) -> np.ndarray:
+def decode(header: RecordHeader, data: bytes | memoryview, rows: slice = slice(None)) -> np.ndarray:
     """The values of a record, as a writable copy.
+
+    Args:
+        header: of the record.
+        data: all its values' bytes.
+        rows: which rows of a matrix; the others of a compressed one are not decoded.
 
     Returns:
         (dim,) or (rows, columns); float64 for DV and DM, else float32.
@@ -98,11 +103,11 @@ def decode(header: RecordHeader, data: bytes | memoryview) -> np.ndarray:
         RecordFault: text that is no list of numbers.
     """
     if header.kind == "text":
-        return _parse_text(bytes(data))
+        return _parse_text(bytes(data))[rows]
     if header.kind in _COMPRESSED:
-        return _decompress(header, data)
+        return _decompress(header, data, rows)
     dtype = "<f8" if header.kind[0] == "D" else "<f4"
-    return np.frombuffer(data, dtype).reshape(header.shape).astype(dtype[1:])
+    return np.frombuffer(data, dtype).reshape(header.shape)[rows].astype(dtype[1:])
 
 
 def _parse_text(data: bytes) -> np.ndarray:
@@ -125,20 +130,20 @@ def _parse_text(data: bytes) -> np.ndarray:
     return values if is_matrix else values[0]
 
 
-def _decompress(header: RecordHeader, data: bytes | memoryview) -> np.ndarray:
+def _decompress(header: RecordHeader, data: bytes | memoryview, wanted: slice) -> np.ndarray:
     from kaldiio.compression_header import GlobalHeader, PerColHeader
 
     rows, columns = header.shape
     scaling = GlobalHeader(header.kind, *map(np.float32, header.scale), rows, columns)
     if header.kind != "CM":
         dtype = "<u2" if header.kind == "CM2" else "u1"
-        return scaling.uint_to_float(np.frombuffer(data, dtype).reshape(rows, columns)).astype(np.float32)
+        return scaling.uint_to_float(np.frombuffer(data, dtype).reshape(rows, columns)[wanted]).astype(np.float32)
     percentiles = scaling.uint_to_float(np.frombuffer(data[:8 * columns], "<u2")).reshape(columns, 4, 1)
     per_column = PerColHeader(*(percentiles[:, index] for index in range(4)))
     # A byte has 256 meanings a column: decoding those and looking the values up is the same and faster.
     meanings = per_column.char_to_float(np.arange(256)[None, :]).astype(np.float32)  # (columns, 256)
-    codes = np.frombuffer(data[8 * columns:], np.uint8).reshape(columns, rows)
-    return np.ascontiguousarray(np.take_along_axis(meanings, codes.astype(np.intp), axis=1).T)
+    codes = np.frombuffer(data[8 * columns:], np.uint8).reshape(columns, rows)[:, wanted]
+    return meanings[np.arange(columns), codes.T]
 
 
 def encode(array: np.ndarray, compress: bool) -> tuple[bytes, bytes | memoryview]:
@@ -167,14 +172,36 @@ def encode(array: np.ndarray, compress: bool) -> tuple[bytes, bytes | memoryview
 def _compress(array: np.ndarray) -> tuple[bytes, bytes]:
     from kaldiio.compression_header import GlobalHeader, PerColHeader
 
+    num_rows = len(array)
     with np.errstate(over="ignore", invalid="ignore"):
         array = array.astype(np.float32)
         scaling = GlobalHeader.compute(array, KALDI_COMPRESSION_METHOD)
         if not np.isfinite([scaling.min_value, scaling.range]).all():
             raise RecordFault("spans more than a float32 holds; it can't be compressed")
-        # Under five rows kaldiio pads the percentiles past the range, where casting warns and the result is unused.
+        by_column = np.ascontiguousarray(array.T)
+        if num_rows >= 5:  # of these five rows kaldiio takes the percentiles of all, without its slow selection
+            quarter = num_rows // 4
+            array = np.sort(by_column, axis=1)[:, [0, quarter, 3 * quarter, 3 * quarter, num_rows - 1]].T
+        # Under five rows it pads the percentiles past the range, where casting warns and the result is unused.
         per_column = PerColHeader.compute(array, scaling)
-        percentiles = np.concatenate([per_column.p0, per_column.p25, per_column.p75, per_column.p100], axis=1)
-        codes = per_column.float_to_char(array.T)
-    header = b"\0BCM " + struct.pack("<ffii", scaling.min_value, scaling.range, *array.shape)
-    return header, scaling.float_to_uint(percentiles).astype("<u2").tobytes() + codes.astype(np.uint8).tobytes()
+        codes = _column_codes(by_column, per_column.p0, per_column.p25, per_column.p75, per_column.p100)
+    percentiles = np.concatenate([per_column.p0, per_column.p25, per_column.p75, per_column.p100], axis=1)
+    header = b"\0BCM " + struct.pack("<ffii", scaling.min_value, scaling.range, num_rows, by_column.shape[0])
+    return header, scaling.float_to_uint(percentiles).astype("<u2").tobytes() + codes.tobytes()
+
+
+def _column_codes(values: np.ndarray, p0: np.ndarray, p25: np.ndarray, p75: np.ndarray,
+                  p100: np.ndarray) -> np.ndarray:
+    """Each value as a byte between its column's percentiles: kaldiio's float_to_char in half its time.
+
+    Args:
+        values: (columns, rows).
+        p0, p25, p75, p100: (columns, 1), increasing.
+
+    Returns:
+        (columns, rows) uint8: 0..64 up to p25, 64..192 up to p75, 192..255 above.
+    """
+    low = np.clip((values - p0) / (p25 - p0) * 64.0 + 0.5, 0.0, 64.0)
+    middle = np.clip((values - p25) / (p75 - p25) * 128.0 + 64.5, 64.0, 192.0)
+    high = np.clip((values - p75) / (p100 - p75) * 63.0 + 192.5, 192.0, 255.0)
+    return np.where(values < p25, low, np.where(values >= p75, high, middle)).astype(np.uint8)

@@ -10,7 +10,8 @@ from speakerkit.errors import DataError
 from speakerkit.io.ark_records import MAX_HEADER_BYTES, VECTOR_HEADER_BYTES, RecordFault, RecordHeader, parse_header
 from speakerkit.io.tables import id_fault
 
-_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20  # read at a time from front to back
+RANDOM_BLOCK_BYTES = 1 << 12  # where one record is wanted
 _MAX_KEY_BYTES = 4096
 _AFTER_KEY = re.compile(rb"[ \t\r\n\0]")
 _BLANKS = b" \t\r\n"
@@ -19,13 +20,18 @@ _BLANKS = b" \t\r\n"
 class ArkStream:
     """A reader of one archive; use it in a `with`.
 
+    Args:
+        path: the archive.
+        block_bytes: how much is read at a time, at least.
+
     Attributes:
         path: the archive, for messages.
         size: its length in bytes when it was opened.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, block_bytes: int = BLOCK_BYTES):
         self.path = os.fspath(path)
+        self._block_bytes = block_bytes
         self._descriptor, self.size = open_archive(self.path)
         self._buffer = b""
         self._base = 0  # where in the file the buffer begins
@@ -152,7 +158,7 @@ class ArkStream:
         if missing <= 0 or end >= self.size:
             return
         blocks = [self._buffer[self._position:]]
-        wanted = min(max(missing, _BLOCK_BYTES), self.size - end)
+        wanted = min(max(missing, self._block_bytes), self.size - end)
         while wanted > 0 and (block := os.pread(self._descriptor, wanted, end)):
             blocks.append(block)
             wanted -= len(block)

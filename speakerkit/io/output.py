@@ -169,10 +169,10 @@ def _sweep_dead_temps(folder: str) -> None:
         return
     _swept_folders.add(folder)
     prefix = f"{_TEMP_PREFIX}{socket.gethostname()}-"
-    for name in os.listdir(folder):
-        pid = name.removeprefix(prefix).split("-", 1)[0]
-        if name.startswith(prefix) and pid.isdecimal() and not is_alive(int(pid)):
-            with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # a folder that can't be listed may still be written
+        for name in os.listdir(folder):
+            pid = name.removeprefix(prefix).split("-", 1)[0]
+            if name.startswith(prefix) and pid.isdecimal() and not is_alive(int(pid)):
                 os.unlink(os.path.join(folder, name))
 
 

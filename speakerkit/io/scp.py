@@ -4,24 +4,22 @@ The bytes before an offset must be the id: a line cut from `:52` to `:5` otherwi
 utterance's values. A path that a shell would run is refused, never opened.
 """
 
-import dataclasses
 import functools
 import os
 import re
+from typing import NamedTuple
 
 import numpy as np
 
 from speakerkit.errors import DataError, raise_all
 from speakerkit.io.ark_records import MAX_HEADER_BYTES, RecordFault, RecordHeader, decode, parse_header
-from speakerkit.io.ark_stream import ArkStream, open_archive
+from speakerkit.io.ark_stream import RANDOM_BLOCK_BYTES, ArkStream, open_archive
 from speakerkit.io.tables import read_table, resolve_path
 
-_OFFSET = re.compile(r":(\d{1,18})", re.ASCII)
 _MAX_SHOWN_KEY_BYTES = 80
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ArkLocation:
+class ArkLocation(NamedTuple):
     """Where one record lies.
 
     Attributes:
@@ -53,7 +51,7 @@ def read_scp(path: str | os.PathLike) -> dict[str, ArkLocation]:
         DataError: every faulty line: what read_table refuses, a shell pipe, standard input, `~`.
     """
     table = read_table(path, "archive:offset")
-    find = functools.cache(lambda ark_path: resolve_path(ark_path, table.path))
+    find_archive = functools.cache(lambda ark_path: resolve_path(ark_path, table.path))
     faults, locations = [], {}
     for key, value in table.values.items():
         fault = _path_fault(value)
@@ -61,7 +59,7 @@ def read_scp(path: str | os.PathLike) -> dict[str, ArkLocation]:
             faults.append(table.fault(key, fault))
             continue
         ark_path, offset = _split_offset(value)
-        locations[key] = ArkLocation(find(ark_path), offset, table.lines[key], table.path)
+        locations[key] = ArkLocation(find_archive(ark_path), offset, table.lines[key], table.path)
     raise_all(faults)
     return locations
 
@@ -79,18 +77,21 @@ def _path_fault(value: str) -> str | None:
 def _split_offset(value: str) -> tuple[str, int | None]:
     """Archive and offset; a file that is really called `x.ark:5` is that file."""
     ark_path, colon, digits = value.rpartition(":")
-    if not colon or not _OFFSET.fullmatch(colon + digits) or value in _files_with_offset_names(os.path.dirname(value)):
+    if not (colon and digits.isascii() and digits.isdecimal() and len(digits) <= 18):
+        return value, None
+    if value in _files_with_offset_names(ark_path):
         return value, None
     return ark_path, int(digits)
 
 
-@functools.lru_cache(maxsize=8)  # one look at a folder instead of one question a line
-def _files_with_offset_names(folder: str) -> frozenset[str]:
+@functools.lru_cache(maxsize=256)  # one look at the folder for each archive instead of one for each line
+def _files_with_offset_names(ark_path: str) -> frozenset[str]:
+    folder, name = os.path.split(ark_path)
     try:
         names = os.listdir(folder or ".")
     except OSError:
         return frozenset()
-    return frozenset(os.path.join(folder, name) for name in names if _OFFSET.search(name))
+    return frozenset(os.path.join(folder, found) for found in names if found.startswith(f"{name}:"))
 
 
 def read_matrix(location: ArkLocation, key: str) -> np.ndarray:
@@ -114,7 +115,7 @@ def read_matrix(location: ArkLocation, key: str) -> np.ndarray:
 
 def read_array(location: ArkLocation, key: str) -> np.ndarray:
     """The vector or matrix at a location, float32; raises as read_matrix does."""
-    with ArkStream(location.ark_path) as stream:
+    with ArkStream(location.ark_path, RANDOM_BLOCK_BYTES) as stream:
         return read_from_stream(stream, location, key)
 
 
@@ -185,25 +186,32 @@ def read_matrix_rows(location: ArkLocation, key: str, start: int, stop: int) -> 
         DataError: as read_matrix.
         ValueError: the matrix has no such rows.
 
-    A Kaldi-compressed or text matrix is decoded whole.
+    A Kaldi-compressed matrix is read whole, for it lies by columns, and only those rows are decoded.
     """
     descriptor, size = open_archive(location.ark_path)
     try:
         header, values_at = _read_header(descriptor, size, location, key)
-        rows = None
-        if header is not None and header.kind in ("FM", "DM"):
-            _check_rows(header.shape[0], start, stop, key)
+        if header is None:
+            return _rows_of_text(location, key, start, stop)
+        _check_rows(header.shape[0], start, stop, key)
+        rows = slice(start, stop)
+        if header.kind in ("FM", "DM"):
             row_bytes = header.num_bytes // header.shape[0]
-            rows = os.pread(descriptor, (stop - start) * row_bytes, values_at + start * row_bytes)
+            values_at += start * row_bytes
+            header = header._replace(shape=(stop - start, header.shape[1]), num_bytes=(stop - start) * row_bytes)
+            rows = slice(None)
+        data = os.pread(descriptor, header.num_bytes, values_at)
     finally:
         os.close(descriptor)
-    if rows is None:
-        matrix = read_matrix(location, key)
-        _check_rows(matrix.shape[0], start, stop, key)
-        return matrix[start:stop]
-    if len(rows) < (stop - start) * row_bytes:
+    if len(data) < header.num_bytes:
         raise location.fault(f"{location.ark_path} was cut while it was read")
-    return to_float32(decode(header._replace(shape=(stop - start, header.shape[1])), rows))
+    return to_float32(decode(header, data, rows))
+
+
+def _rows_of_text(location: ArkLocation, key: str, start: int, stop: int) -> np.ndarray:
+    matrix = read_matrix(location, key)
+    _check_rows(matrix.shape[0], start, stop, key)
+    return matrix[start:stop]
 
 
 def _check_rows(num_rows: int, start: int, stop: int, key: str) -> None:

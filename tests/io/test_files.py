@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,36 @@ def run_python(code, *args, **env):
     return subprocess.run([sys.executable, "-c", code, *map(str, args)], env=os.environ | env,
                           capture_output=True, text=True)
 
+
+@pytest.fixture
+def ram_folder(tmp_path):
+    """A folder in memory where there is one: tests that sync to the disk many times wait for it otherwise."""
+    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=in_memory or tmp_path) as folder:
+        yield Path(folder)
+
+
+# Runs `work(N)` in a child that fails at its N-th chance, N = 1, 2, 3, ... until a child passes untouched.
+FAIL_EVERYWHERE = """
+import os, sys
+from speakerkit.errors import ConfigError, MachineError
+from speakerkit.io import files
+folder, action = sys.argv[1:]
+
+def fail_at(number, work):
+    child = os.fork()
+    if child == 0:
+        os.environ["SPEAKERKIT_FAULT"] = f"any:{number}:{action}"
+        code = 1
+        try:
+            work()
+            code = 0
+        except MachineError as error:
+            print("told:", error, flush=True)
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1]
+"""
 
 # --- open_output ---------------------------------------------------------------------------------------------------
 
@@ -128,35 +160,37 @@ def test_leftovers_of_dead_writers_go(tmp_path):
 
 # --- crashes and full disks ----------------------------------------------------------------------------------------
 
-WRITE_TWO = """
-import sys
-from speakerkit.io import files
-for name in ("a", "b"):
-    with files.open_output(sys.argv[1] + "/" + name) as stream:
-        for _ in range(3):
-            stream.write(b"n" * 1_500_000)
+WRITE_TWO = FAIL_EVERYWHERE + """
+def write_two():
+    for name in "ab":
+        with files.open_output(f"{folder}/{name}") as stream:
+            for _ in range(3):
+                stream.write(b"n" * 1_500_000)
+
+for number in range(1, 100):
+    for name in "ab":
+        open(f"{folder}/{name}", "w").write("old")
+    status = fail_at(number, write_two)
+    found = [open(f"{folder}/{name}").read() for name in "ab"]
+    print(*("old" if text == "old" else "new" if text == "n" * 4_500_000 else "half" for text in found), status)
+    if status == 0:
+        break
 """
 
 
-@pytest.mark.parametrize("action", ["kill", "enospc", "eio"])
-def test_a_failure_at_any_point_leaves_old_or_new(tmp_path, action):
-    new = b"n" * 4_500_000
-    for number in range(1, 60):  # until a run passes untouched
-        for name in ("a", "b"):
-            (tmp_path / name).write_bytes(b"old")
-        result = run_python(WRITE_TWO, tmp_path, SPEAKERKIT_FAULT=f"any:{number}:{action}")
-        found = [(tmp_path / name).read_bytes() for name in ("a", "b")]
-        if result.returncode == 0:
-            break
-        assert all(text in (b"old", new) for text in found)
-        if action == "kill":
-            assert result.returncode == -signal.SIGKILL
-        else:
-            words = {"enospc": "no space left on device", "eio": "input/output error"}[action]
-            assert f"can't be written: {words} (" in result.stderr and "GB free there)" in result.stderr
-            assert sorted(os.listdir(tmp_path)) == ["a", "b"]
-    assert number > 8 and found == [new, new]
-    assert sorted(os.listdir(tmp_path)) == ["a", "b"]  # the last run swept what the killed ones left
+@pytest.mark.parametrize("action, status", [("kill", signal.SIGKILL), ("enospc", 256), ("eio", 256)])
+def test_a_failure_at_any_point_leaves_old_or_new(ram_folder, action, status):
+    result = run_python(WRITE_TWO, ram_folder, action)
+    lines = result.stdout.splitlines()
+    told = [line for line in lines if line.startswith("told: ")]
+    outcomes = [line for line in lines if not line.startswith("told: ")]
+    assert outcomes[-1] == "new new 0"
+    assert set(outcomes[:-1]) == {f"old old {status}", f"new old {status}", f"new new {status}"}  # never half
+    if action != "kill":
+        words = {"enospc": "no space left on device", "eio": "input/output error"}[action]
+        assert len(told) == len(outcomes) - 1
+        assert all(f"can't be written: {words} (" in line and "GB free there)" in line for line in told)
+    assert sorted(os.listdir(ram_folder)) == ["a", "b"]  # each process sweeps what killed ones left
 
 
 def test_a_file_over_the_limit_is_told(tmp_path):
@@ -168,6 +202,35 @@ def test_a_file_over_the_limit_is_told(tmp_path):
     assert (tmp_path / "out").read_text() == "old"
     assert os.listdir(tmp_path) == ["out"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+
+def test_many_writers_of_one_file_leave_one_whole(tmp_path):
+    code = """
+import sys
+from speakerkit.io import files
+for _ in range(5):
+    with files.open_output(sys.argv[1]) as stream:
+        for _ in range(3):
+            stream.write(sys.argv[2].encode() * 1_100_000)
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "out", name]) for name in "abc"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    text = (tmp_path / "out").read_bytes()
+    assert len(text) == 3_300_000 and len(set(text)) == 1
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_planted_link_is_not_written_through(tmp_path, monkeypatch):
+    (tmp_path / "victim").write_text("precious")
+    monkeypatch.setattr("secrets.token_hex", lambda size: "00")
+    (tmp_path / f".tmp-{socket.gethostname()}-{os.getpid()}-00-out").symlink_to(tmp_path / "victim")
+    with pytest.raises(MachineError, match="out: can't be written: file exists"):
+        files.write_text(tmp_path / "out", "x")
+    (tmp_path / "out.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(MachineError, match="is being written by a process that has not said who it is"), \
+            files.output_lock(tmp_path / "out"):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"
 
 
 # --- locks ---------------------------------------------------------------------------------------------------------
@@ -369,32 +432,37 @@ def test_an_output_without_a_manifest_is_not_replaced(tmp_path, text, told):
     assert files.prepare_output(path, MANIFEST, True)
 
 
-RUN_COMMAND = """
-import sys
-from speakerkit.io import files
-ark, scp = sys.argv[1] + "/out.ark", sys.argv[1] + "/out.scp"
-manifest = files.Manifest("make-thing", {"gain": float(sys.argv[2])}, {}, "1.0")
-if files.prepare_output(ark, manifest, False, [scp]):
+RUN_COMMAND = FAIL_EVERYWHERE + """
+def run(place, gain):
+    ark, scp = f"{place}/out.ark", f"{place}/out.scp"
+    manifest = files.Manifest("make-thing", {"gain": gain}, {}, "1.0")
+    if not files.prepare_output(ark, manifest, False, [scp]):
+        return "nothing to do"
     for path in (ark, scp):
         files.write_text(path, path)
     files.write_manifest(ark, manifest, {}, [scp])
-    print("made")
-else:
-    print("nothing to do")
+    return "made"
+
+for number in range(1, 100):
+    place = f"{folder}/{number}"
+    status = fail_at(number, lambda: run(place, 0.5))
+    if status == 0:
+        break
+    if os.path.exists(f"{place}/out.ark") and not files.read_manifest(f"{place}/out.ark"):
+        try:
+            run(place, 0.25)
+        except ConfigError as error:
+            print("other options:", error)
+    print("the same options:", run(place, 0.5), *sorted(n for n in os.listdir(place) if not n.startswith(".")))
 """
 
 
-def test_a_killed_command_goes_on_without_overwrite(tmp_path):
-    for number in range(1, 100):  # until a run passes untouched
-        folder = tmp_path / str(number)
-        killed = run_python(RUN_COMMAND, folder, 0.5, SPEAKERKIT_FAULT=f"any:{number}:kill")
-        if killed.returncode == 0:
-            break
-        if (folder / "out.ark").exists() and not files.read_manifest(folder / "out.ark"):
-            other = run_python(RUN_COMMAND, folder, 0.25)
-            assert "an unfinished run wrote it; made with gain 0.5, now 0.25; give --overwrite" in other.stderr
-        rerun = run_python(RUN_COMMAND, folder, 0.5)
-        assert rerun.stdout in ("made\n", "nothing to do\n"), rerun.stderr
-        assert sorted(name for name in os.listdir(folder) if not name.startswith(".tmp")) == [
-            "out.ark", "out.ark.manifest.json", "out.scp"]
-    assert number > 15
+def test_a_killed_command_goes_on_without_overwrite(ram_folder):
+    lines = run_python(RUN_COMMAND, ram_folder, "kill").stdout.splitlines()
+    rerun = [line for line in lines if line.startswith("the same options: ")]
+    other = [line for line in lines if line.startswith("other options: ")]
+    names = "out.ark out.ark.manifest.json out.scp"
+    assert set(rerun) == {f"the same options: made {names}", f"the same options: nothing to do {names}"}
+    assert len(rerun) > 15
+    assert other and all("an unfinished run wrote it; made with gain 0.5, now 0.25; give --overwrite" in line
+                         for line in other)

@@ -1,9 +1,11 @@
 import io
 import os
+import tempfile
 import types
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speakerkit.errors import DataError, DataErrors
@@ -216,9 +218,18 @@ values = st.text(min_size=1, max_size=20).filter(
     lambda text: text.strip(" \t") == text and not set("\n\r\0") & set(text) and text.isprintable())
 
 
+@pytest.fixture
+def ram_folder(tmp_path):
+    """A folder in memory where there is one: tests that sync to the disk many times wait for it otherwise."""
+    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=in_memory or tmp_path) as folder:
+        yield Path(folder)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each example writes the same file anew
 @given(table=st.dictionaries(ids, values, min_size=1, max_size=10))
-def test_read_gives_back_what_was_written(tmp_path_factory, table):
-    path = tmp_path_factory.mktemp("table") / "t"
+def test_read_gives_back_what_was_written(ram_folder, table):
+    path = ram_folder / "t"
     tables.write_table(path, table)
     assert list(tables.read_table(path).values.items()) == list(table.items())
 
@@ -229,8 +240,9 @@ pieces = st.sampled_from([b"a", b"b", b" ", b"\t", b"\n", b"\r", b"\0", b"1", b"
 
 
 @given(readers, st.one_of(st.binary(max_size=60), st.lists(pieces, max_size=30).map(b"".join)))
-def test_any_bytes_are_a_table_or_a_data_error(tmp_path_factory, read, data):
-    path = write(tmp_path_factory.mktemp("any"), data)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_a_table_or_a_data_error(ram_folder, read, data):
+    path = write(ram_folder, data)
     try:
         found = read(path)
     except DataError as error:
