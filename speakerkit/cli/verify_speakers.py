@@ -1,0 +1,45 @@
+"""verify-speakers: are two recordings of the same person?"""
+
+import argparse
+
+from speakerkit.cli import entry
+from speakerkit.errors import ConfigError
+
+FORMATS = """\
+Standard output has a name and a value a line: cosine (-1 to 1, higher is more alike), similarity (0 to 100, 0 at
+the threshold and below; no probability), threshold, decision (same or different), domain (the speech the model is
+for). A model without a threshold gives the cosine without a decision. The exit code is 0 either way. Standard
+error says what the model was trained on and how far its threshold can be trusted.
+
+With --enrol the one recording before it is compared with the mean of the enrolment's embeddings."""
+TEXT_FORMATS = {"cosine": ".6f", "similarity": ".2f", "threshold": ".6f", "decision": "s", "domain": "s"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = entry.make_parser(
+        "verify-speakers",
+        summary="Say whether two recordings are of the same speaker.",
+        example="verify-speakers a.wav b.wav\n  verify-speakers b.wav --enrol a1.wav a2.wav",
+        formats=FORMATS,
+    )
+    parser.add_argument("recordings", metavar="RECORDING", nargs="+", help="two; or one, and the others after --enrol")
+    parser.add_argument("--enrol", metavar="RECORDING", nargs="+", help="recordings of one speaker to compare with")
+    entry.add_model_options(parser)
+    entry.add_audio_options(parser, max_bad=False)
+    return entry.run(parser, verify_speakers, argv)
+
+
+def verify_speakers(args: argparse.Namespace) -> None:
+    *enrol, test = args.recordings
+    if args.enrol is None and len(enrol) != 1:
+        raise ConfigError(f"{len(args.recordings)} recordings; want two, or one and --enrol with those of a speaker")
+    if args.enrol is not None and enrol:
+        raise ConfigError(f"{len(args.recordings)} recordings before --enrol; want one")
+    from speakerkit.jobs import verification
+
+    options = verification.VerificationOptions(args.model, args.device, args.precision, entry.audio_options(args))
+    verification.verify_speakers(test, args.enrol or enrol, options, args.report)
+    for name, text_format in TEXT_FORMATS.items():
+        value = args.report[name]
+        if value is not None:
+            print(name, format(" ".join(value.split()) if isinstance(value, str) else value, text_format))
