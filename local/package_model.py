@@ -1,0 +1,136 @@
+"""A trained model as it is given away: half precision, with threshold, results and a card."""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from speakerkit.cli import entry
+from speakerkit.errors import DataError
+
+CARD = """\
+# {name}
+
+{summary}
+
+| | |
+|---|---|
+| architecture | {architecture}, {num_parameters:,} parameters, {embedding_dim} values an embedding, float16 |
+| front end | {num_mel_bins} log-mel bins, {sample_rate} Hz, mean over time removed |
+| training data | {training_data} |
+| domain | {domain} |
+| licence | {licence} |
+| training | {num_steps:,} steps, {hours:.2f} h ({seconds:,} s), {precision}, seed {seed}, speakerkit {version} |
+| commit | {commit} |
+| command | `{command}` |
+| weights SHA-256 | `{weights_sha256}` |
+
+## Results on speakers it never saw
+
+{table}
+
+The decision threshold, cosine {threshold:.4f}, is the EER threshold of "{threshold_source}".
+
+{text}
+"""
+
+
+def read_json(path: str) -> dict:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"is no result: {error}") from None
+
+
+def git_commit() -> str:
+    """The checkout's commit; 'unknown' outside one."""
+    root = Path(__file__).resolve().parent
+    found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def describe_trials(name: str, result: dict) -> str:
+    """A result in words, with its protocol."""
+    return (
+        f"{name}: {result['num_target']:,} target and {result['num_nontarget']:,} nontarget trials, "
+        f"EER {result['eer_percent']:.2f} %"
+    )
+
+
+def package(args: argparse.Namespace) -> None:
+    from speakerkit.io.files import write_text
+    from speakerkit.models import model_file
+    from speakerkit.models.resnet import count_parameters
+
+    model = model_file.load_model(args.model)
+    results = {name: read_json(path) for name, path in args.result or ()}
+    info = dataclasses.replace(model.info, name=Path(args.output).stem)
+    if results:
+        name, first = next(iter(results.items()))
+        kept = ("num_target", "num_nontarget", "eer_percent", "eer_threshold", "min_dcf", "protocol")
+        info = dataclasses.replace(
+            info,
+            threshold=float(first["eer_threshold"]),
+            threshold_trials=describe_trials(name, first),
+            results={n: {k: r[k] for k in kept if k in r} for n, r in results.items()},
+            training=info.training | {"commit": args.commit or git_commit(), "command": args.command},
+        )
+    info = model_file.save_model(args.output, model.network, info, half=True)
+    args.report |= {"output": args.output, "weights_sha256": info.weights_sha256}
+    if results:
+        card = make_card(info, results, count_parameters(model.network)[0], Path(args.text).read_text(encoding="utf-8"))
+        write_text(Path(args.output).with_suffix(".md"), card)
+
+
+def make_card(info, results: dict[str, dict], num_parameters: int, text: str) -> str:
+    """The model card as Markdown: what the file says of itself, its results, and the given text."""
+    rows = ["| trials | target | nontarget | EER % | minDCF (p_target, c_miss, c_fa) |", "|---|---|---|---|---|"]
+    for name, result in results.items():
+        point = ", ".join(f"{result[f'dcf_{key}']:g}" for key in ("p_target", "c_miss", "c_fa"))
+        rows.append(
+            f"| {name} | {result['num_target']:,} | {result['num_nontarget']:,} | {result['eer_percent']:.2f} "
+            f"| {result['min_dcf']:.4f} ({point}) |"
+        )
+    summary, _, rest = text.strip().partition("\n\n")
+    training = info.training
+    return CARD.format(
+        name=info.name,
+        summary=summary,
+        architecture=info.model.architecture,
+        num_parameters=num_parameters,
+        embedding_dim=info.embedding_dim,
+        num_mel_bins=info.fbank.num_mel_bins,
+        sample_rate=info.fbank.sample_rate,
+        training_data=info.training_data,
+        domain=info.domain,
+        licence=info.licence,
+        hours=training["seconds"] / 3600,
+        table="\n".join(rows),
+        threshold=info.threshold,
+        threshold_source=info.threshold_trials,
+        text=rest,
+        weights_sha256=info.weights_sha256,
+        **{k: training[k] for k in ("num_steps", "seconds", "precision", "seed", "version", "commit", "command")},
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = entry.make_parser(
+        "package_model.py",
+        summary="Store a model at half precision; with results, also its threshold and a card beside it.",
+        example="local/package_model.py exp/resnet34/model.safetensors exp/resnet34/half.safetensors",
+    )
+    parser.add_argument("model", metavar="MODEL.safetensors", help="the trained model")
+    parser.add_argument("output", metavar="OUT.safetensors", help="the file to write; the card is OUT.md")
+    parser.add_argument("--result", nargs=2, action="append", metavar=("NAME", "RESULT"),
+                        help="what score-trials --json wrote; the first gives the threshold")
+    parser.add_argument("--text", metavar="FILE", help="words for the card: a paragraph on top, the rest at its end")
+    parser.add_argument("--command", default="", help="the command that trained it")
+    parser.add_argument("--commit", default="", help="the commit it was trained at (default: this checkout's)")
+    return entry.run(parser, package, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
