@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from speakerkit import __version__
-from speakerkit.errors import DataError, RecordingError, raise_all
+from speakerkit.errors import DataError, MachineError, RecordingError, raise_all
 from speakerkit.io import ark, audio, files, locks, tables
 from speakerkit.io.files import Manifest
 from speakerkit.jobs import pool
@@ -132,7 +132,11 @@ def _extract(utterances, wav_scp, emb_ark, options, report, segments, spk2utt, s
     manifest = _make_manifest(utterances, wav_scp, options, extractor, segments, spk2utt)
     outputs = [scp_path(emb_ark)] + (_speaker_outputs(emb_ark) if speakers else [])
     report.update(output=emb_ark, model=extractor.path, sha256=extractor.sha256, precision=extractor.precision_name)
+    identity = dataclasses.replace(manifest, inputs={"model": extractor.sha256, "device": extractor.device.type})
+    place = f"{emb_ark}.parts", identity.to_json()
     if not files.prepare_output(emb_ark, manifest, options.overwrite, outputs):
+        if PartFolder.is_there(*place):  # of a run killed at its last step
+            PartFolder(*place).remove()
         report.update(files.read_manifest(emb_ark)["results"])
         log.info("%s: nothing to do, it is up to date", emb_ark)
         return
@@ -141,8 +145,7 @@ def _extract(utterances, wav_scp, emb_ark, options, report, segments, spk2utt, s
     parts = [
         [utterances[i] for i in part] for part in split_parts([seconds.get(u.utt_id, 0.0) for u in utterances])
     ]
-    identity = dataclasses.replace(manifest, inputs={"model": extractor.sha256, "device": extractor.device.type})
-    folder = PartFolder(f"{emb_ark}.parts", identity.to_json())
+    folder = PartFolder(*place)
     with tqdm(
         total=len(seconds), desc="extract", unit="utt", dynamic_ncols=True, disable=None if options.show else True
     ) as bar:
@@ -197,12 +200,14 @@ class _Tally:
     notes: Counter = field(default_factory=Counter)
     rates: Counter = field(default_factory=Counter)
     audio_s: float = 0.0
+    num_utterances: int = 0
 
     def add(self, facts: dict, bad: BadRecordings) -> None:
         """Take in a finished part."""
         self.notes.update(facts["notes"])
         self.rates.update({int(rate): count for rate, count in facts["rates"].items()})
         self.audio_s += facts["audio_seconds"]
+        self.num_utterances += facts["num_embeddings"]
         for utt_id, row in facts["bad"].items():
             bad.add(utt_id, RecordingError(*row))
 
@@ -232,7 +237,11 @@ def _fill_parts(parts, seconds, folder, options, extractor, bad, bar) -> _Tally:
         bar.update()
 
     for number, part, fingerprint in todo:
-        facts = _write_part(folder.data_path(number), part, results, advance)
+        try:
+            facts = _write_part(folder.data_path(number), part, results, advance)
+        except MachineError as error:
+            kept, total = tally.num_utterances, sum(map(len, parts))
+            raise MachineError(f"{error}; {kept:,} of {total:,} utterances are kept, rerun to go on") from error
         tally.add(folder.finish(number, fingerprint, facts), bad)
     results.close()
     return tally

@@ -134,6 +134,7 @@ class _Run:
         self.job, self.report = job, report
         self.output_dir = feats_scp.parent
         self.archive_dir = self.output_dir / "feats"
+        self.place = self.archive_dir, dataclasses.replace(manifest, inputs={}).to_json(), "feats."
         names = ["utt2num_frames", *(["utt2spk", "spk2utt"] if inputs.speakers is not None else [])]
         self.other_tables = [self.output_dir / name for name in names]
         self.bad = BadRecordings(os.fspath(feats_scp))
@@ -143,6 +144,8 @@ class _Run:
         self.report.update(output=os.fspath(self.feats_scp))
         if not self.prepare():
             results = files.read_manifest(self.feats_scp)["results"]
+            if PartFolder.is_there(*self.place):  # of a run killed at its last step
+                PartFolder(*self.place).keep_data([os.path.basename(name) for name in results["archives"]])
             self.report.update({key: value for key, value in results.items() if key != "archives"})
             log.info("%s: nothing to do, it is up to date", self.feats_scp)
             return
@@ -151,8 +154,7 @@ class _Run:
         lengths = [seconds.get(utterance.utt_id, 0.0) for utterance in utterances]
         part_seconds = min(PART_SECONDS, max(LEAST_PART_SECONDS, sum(lengths) / WANTED_PARTS))
         parts = [[utterances[i] for i in part] for part in split_parts(lengths, part_seconds)]
-        identity = dataclasses.replace(self.manifest, inputs={}).to_json()
-        folder = PartFolder(self.archive_dir, identity, "feats.")
+        folder = PartFolder(*self.place)
         facts = self.fill(parts, seconds, folder)
         self.count(facts)
         self.bad.judge(len(utterances), job.allowed_bad, job.rerun)
@@ -271,7 +273,7 @@ class _Run:
         data_dir.write_data_dir(self.output_dir, feats_scp=places)
         results = {key: value for key, value in self.report.items() if key not in ("output", "wall_seconds")}
         files.write_manifest(self.feats_scp, self.manifest, results | {"archives": archives}, self.other_tables)
-        folder.keep_data(numbers)
+        folder.keep_data([folder.data_path(number).name for number in numbers])
         self.say_done(archives)
 
     def speakers_of(self, keys: dict[str, int]) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from speakerkit.io import files
@@ -47,15 +47,15 @@ class PartFolder:
             stem: what the names begin with.
         """
         self.folder, self.stem = Path(folder), stem
-        identity = json.loads(json.dumps(identity))
-        if _read_json(self._identity_path) != identity:
+        if not self.is_there(folder, identity, stem):
             self._remove_parts(keep=())
             self.folder.mkdir(parents=True, exist_ok=True)
-            files.write_json(self._identity_path, identity)
+            files.write_json(_identity_path(folder, stem), identity)
 
-    @property
-    def _identity_path(self) -> Path:
-        return self.folder / f"{self.stem}parts.json"
+    @staticmethod
+    def is_there(folder: str | os.PathLike, identity: dict, stem: str = "") -> bool:
+        """Whether a run of this identity has left its parts in the folder."""
+        return _read_json(_identity_path(folder, stem)) == json.loads(json.dumps(identity))
 
     def data_path(self, number: int) -> Path:
         """Where a part's data lie."""
@@ -82,17 +82,21 @@ class PartFolder:
         """The output is whole and holds what the parts held: the folder isn't needed any more."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def keep_data(self, numbers: Sequence[int]) -> None:
-        """The output is whole and points at these parts' data: all else of the parts goes."""
-        self._remove_parts(keep={self.data_path(number).name for number in numbers})
-        self._identity_path.unlink(missing_ok=True)
+    def keep_data(self, names: Collection[str]) -> None:
+        """The output is whole and points at these data files: all else of the parts goes."""
+        self._remove_parts(keep=names)
+        _identity_path(self.folder, self.stem).unlink(missing_ok=True)
 
-    def _remove_parts(self, keep: set[str] | tuple[str, ...]) -> None:
+    def _remove_parts(self, keep: Collection[str]) -> None:
         name = re.compile(re.escape(self.stem) + r"\d{5,}\.(ark|scp|json)")
         with contextlib.suppress(FileNotFoundError):
             for path in list(self.folder.iterdir()):
                 if name.fullmatch(path.name) and path.name not in keep:
                     path.unlink()
+
+
+def _identity_path(folder: str | os.PathLike, stem: str) -> Path:
+    return Path(folder) / f"{stem}parts.json"
 
 
 def is_as_written(path: Path, facts: dict) -> bool:

@@ -101,8 +101,7 @@ def run_tasks(
         lost = [task for task, future in waiting if not future.done() or future.exception() is not None]
         hand = "; ".join(describe(task) for task in lost[:nj])
         raise MachineError(
-            f"a worker died, probably for want of memory; in hand: {hand}; fewer --nj need less, "
-            "and a rerun goes on from what is kept"
+            f"a worker died, probably for want of memory; in hand: {hand}; fewer --nj need less"
         ) from None
     finally:
         if not done:
