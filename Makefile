@@ -1,7 +1,8 @@
 # make demo    train and score a small system on artificial talkers, then verify two recordings
 # make test    lint, then every test
 # make lint    ruff and shellcheck
-# make bench   speed of features, extraction and scoring on this machine
+# make bench   speed of features, extraction and scoring on this machine, beside the usual ways;
+#              options: make bench BENCH='--utterances 500 --speech-dir DIR'
 #
 # Each makes its own environment in .venv: Python 3.11 or newer is all it needs. Another
 # interpreter: make PYTHON=python3.12 demo
@@ -24,8 +25,8 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR $(SHELL_SCRIPTS)
 
-bench: $(VENV)/.installed-plot
-	$(BIN)/python local/bench.py
+bench: $(VENV)/.installed-test
+	$(BIN)/python tests/benchmarks/run_benchmarks.py $(BENCH)
 
 # A stamp is younger than the files that say what to install, so a new dependency is installed by
 # the next make. The tests draw plots too, so what they need includes what the demo needs.
