@@ -1,4 +1,4 @@
-"""The end of a recipe: one table of its results, as text and Markdown, and their DET curves as a picture."""
+"""The end of a recipe: one table of its results and their DET curves as a picture."""
 
 import argparse
 import json
@@ -53,27 +53,27 @@ def report(args: argparse.Namespace) -> None:
     from speakerkit.io.plots import draw_det
     from speakerkit.scoring.det_plot import det_ticks
 
-    out_dir = Path(args.out_dir)
     rows = [table_row(name, read_result(result)) for name, _, _, result in args.scored]
     table = format_table([HEADER, *rows])
-    write_text(out_dir / "results.md", table)
+    if args.seconds is not None:
+        table += f"\n{args.seconds / 60:.1f} minutes\n"
+    write_text(args.table, table)
     curves = {name: det_curve(trials, scores) for name, trials, scores, _ in args.scored}
     try:
-        draw_det(out_dir / "det.png", curves, det_ticks())
-        entry.log.info("DET curves: %s", out_dir / "det.png")
+        draw_det(args.picture, curves, det_ticks())
+        entry.log.info("DET curves: %s", args.picture)
     except ModuleNotFoundError as error:
         entry.log.warning("no DET curves: %s isn't installed; pip install 'speakerkit[plot]'", error.name)
-    print(table, end="")
-    if args.seconds is not None:
-        print(f"{args.seconds / 60:.1f} minutes")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = entry.make_parser(
         "report_results.py",
-        summary="Print results as a table; write it to OUT_DIR/results.md and their DET curves to OUT_DIR/det.png.",
-        example="local/report_results.py --scored full data/eval/trials exp/x/scores exp/x/result.json exp/x")
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="where the table and the picture go")
+        summary="Write results as a Markdown table, and their DET curves as a picture.",
+        example="local/report_results.py --scored full data/eval/trials exp/x/scores exp/x/result.json "
+                "exp/x/results.md exp/x/det.png")
+    parser.add_argument("table", metavar="results.md", help="where the table goes")
+    parser.add_argument("picture", metavar="det.png", help="where the curves go")
     parser.add_argument("--scored", nargs=4, action="append", required=True,
                         metavar=("NAME", "TRIALS", "SCORES", "RESULT"), help="one row and one curve; may be repeated")
     parser.add_argument("--seconds", type=entry.number(float, 0, 1e9), metavar="S", help="how long the recipe took")

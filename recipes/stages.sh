@@ -127,8 +127,9 @@ end_recipe() {  # on every exit
 fingerprint() {  # a command line, then a digest a file that it names or that lies in a folder it names
   local _argument _file _previous="" _words=()
   for _argument in "$@"; do
-    # Neither what may be replaced nor the number of workers changes what is made.
-    [[ $_argument == --overwrite || $_argument == --nj || $_previous == --nj ]] || _words+=("$_argument")
+    # What may be replaced, the number of workers and the time it took don't change what is made.
+    [[ $_argument == --overwrite || $_argument =~ ^--(nj|seconds)$ || $_previous =~ ^--(nj|seconds)$ ]] ||
+      _words+=("$_argument")
     _previous=$_argument
   done
   printf 'command: %s\n' "${_words[*]@Q}"
@@ -187,7 +188,7 @@ always() {  # CMD...
     stage_state="would run"
     say "would run: ${*@Q}"
   else
-    run_command "$@"
+    log_dir="" run_command "$@"  # what makes nothing needs no log
   fi
 }
 
@@ -198,7 +199,7 @@ run_command() {  # CMD...: its exit code, if not 0, ends the recipe
     _log=$log_dir/$stage_number.$(date +%Y%m%d).log
   fi
   say "\$ $*"
-  {
+  [[ $_log == /dev/null ]] || {
     printf '# %s\n# %s, %s cores, %s\n' "${*@Q}" "$(uname -n)" "$(nproc)" "$(speakerkit --version)"
     printf '# commit %s, started %s\n' "$(git -C "$recipe_root" describe --always --dirty 2>&1)" "$(date +%FT%T%z)"
   } >> "$_log"

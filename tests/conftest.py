@@ -18,7 +18,7 @@ num_mel_bins = 40
 [model]
 architecture = "resnet34"
 embedding_dim = 64
-base_channels = 4
+base_channels = 16
 num_blocks = [1, 1, 1, 1]
 
 [loss]

@@ -1,0 +1,90 @@
+"""recipes/cnceleb/run.sh from CN-Celeb's layout to the table, as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import prepare_mini
+
+pytestmark = pytest.mark.timeout(900)  # seconds; about 60 on two idle cores
+
+CHANCE_PERCENT = 50.0
+BEATS_CHANCE_BY = 15.0  # percent points
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, speech_files: dict[str, list[Path]]) -> Path:
+    """Speech laid out as CN-Celeb 1 and 2: 10 dev, 6 CN-Celeb2 and 7 evaluation speakers of 8 recordings."""
+    speakers = [paths[:8] for paths in speech_files.values()][:23]
+    folder = tmp_path / "corpus"
+    prepare_mini.lay_out_cnceleb(folder, speakers[:10], speakers[10:16], speakers[16:])
+    return folder
+
+
+@pytest.fixture
+def options(tmp_path: Path, corpus: Path, tiny_config: Path) -> list:
+    return ["--corpus-dir", corpus, "--data-dir", tmp_path / "data", "--exp-dir", tmp_path / "exp",
+            "--config", tiny_config, "--device", "cpu", "--precision", "float32"]
+
+
+def rows(stdout: str) -> dict[str, float]:
+    """The results table: name -> EER in percent."""
+    cells = [line.split("|") for line in stdout.splitlines() if line.startswith("| ")]
+    return {row[1].strip(): float(row[2]) for row in cells[1:]}
+
+
+def test_from_the_corpora_to_the_table(tmp_path, options, run_recipe):
+    first = run_recipe("cnceleb", *options)
+    assert first.returncode == 0, first.stderr
+    assert "expect_cost.py: 184 recordings, about " in first.stderr  # 23 speakers of 8
+    results = rows(first.stdout)
+    assert list(results) == ["all, concatenated", "all, mean", "speech, concatenated"]
+    assert results["all, concatenated"] < CHANCE_PERCENT - BEATS_CHANCE_BY
+    assert results["all, mean"] < CHANCE_PERCENT - BEATS_CHANCE_BY
+    speech = json.loads((tmp_path / "exp" / "eval" / "speech.json").read_text())
+    assert (speech["dcf_p_target"], speech["dcf_c_miss"], speech["dcf_c_fa"]) == (0.01, 10, 1)
+
+    # From stage 4 again nothing is missing; without the embeddings they are made again, the same.
+    emb_ark = tmp_path / "exp" / "eval" / "emb.ark"
+    embeddings = emb_ark.read_bytes()
+    again = run_recipe("cnceleb", *options, "--stage", 4)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("up to date: ") == 5
+    assert rows(again.stdout) == results
+    for path in (emb_ark, emb_ark.with_suffix(".scp"), Path(f"{emb_ark}.manifest.json")):
+        path.unlink()
+    again = run_recipe("cnceleb", *options, "--stage", 4)
+    assert again.returncode == 0, again.stderr
+    assert emb_ark.read_bytes() == embeddings
+    assert rows(again.stdout) == results
+
+
+def test_features_made_before_training(tmp_path, options, run_recipe):
+    result = run_recipe("cnceleb", *options, "--features", "compressed", "--speeds", "0.9,1.0", "--stop-stage", 2)
+    assert result.returncode == 0, result.stderr
+    feats = (tmp_path / "data" / "train_fbank" / "feats.scp").read_text().splitlines()
+    assert len(feats) == 2 * 16 * 8
+    assert sum(line.startswith("sp0.9-id") for line in feats) == 16 * 8
+
+
+def test_a_stage_that_fails_stops_the_recipe(corpus, tiny_config, options, run_recipe):
+    # A recording that breaks off is found while embeddings are extracted: stage 5 must not begin.
+    victim = sorted((corpus / "CN-Celeb_flac" / "eval" / "test").iterdir())[0]
+    whole = victim.read_bytes()
+    victim.unlink()  # it may share its bytes with the speech
+    victim.write_bytes(whole[: len(whole) // 3])
+    tiny_config.write_text(tiny_config.read_text().replace("num_steps = 240", "num_steps = 4"))
+    result = run_recipe("cnceleb", *options)
+    assert result.returncode == 1
+    assert "--max-bad" in result.stderr
+    assert "== stage 5" not in result.stderr
+    assert "failed (exit code 1)" in result.stderr.splitlines()[-1]
+
+
+def test_a_missing_corpus_is_told_before_anything_is_made(tmp_path, run_recipe):
+    result = run_recipe("cnceleb", "--corpus-dir", tmp_path / "nowhere", "--data-dir", tmp_path / "data",
+                        "--exp-dir", tmp_path / "exp")
+    assert result.returncode == 1
+    assert "nowhere: has no folder CN-Celeb_flac with a data folder in it; --corpus-dir names" in result.stderr
+    assert not (tmp_path / "data").exists()
