@@ -168,6 +168,7 @@ class TrainingConfig:
     l2: float = 0.0  # added to the loss: l2 / 2 * sum of squared weights of convolutions and layers
     gradient_clip: float = 5.0  # largest norm of the gradient; 0 clips nothing
     average_from: float = 1.0  # share of training from which weights are averaged for the final model
+    wccn: float = 0.0  # fold within-class covariance normalisation of this smoothing into the last layer; 0: none
     log_interval: int = 50  # steps
     checkpoint_interval: int = 500  # steps
     valid_interval: int = 1000  # steps
@@ -193,6 +194,7 @@ class TrainingConfig:
             self.weight_decay >= 0 and self.l2 >= 0 and self.gradient_clip >= 0,
             "weight_decay, l2 and gradient_clip must not be negative",
         )
+        _require(0 <= self.wccn <= 100, f"wccn {self.wccn} is outside 0..100")
         _require(0 <= self.average_from <= 1, f"average_from {self.average_from} is outside 0..1")
         _require(
             min(self.log_interval, self.checkpoint_interval, self.valid_interval, self.keep_checkpoints) >= 1,

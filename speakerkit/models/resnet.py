@@ -52,6 +52,11 @@ class ResNet34(nn.Module):
         embedding = self.embedding(pool_over_time(x, lengths, self.std_floor))
         return embedding if self.second is None else self.second(embedding)
 
+    @property
+    def last_layer(self) -> nn.Linear:
+        """The layer whose output is the embedding."""
+        return self.embedding if self.second is None else self.second[-1]
+
     def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
         """What the margin softmax sees while training: the embedding itself."""
         return embedding
@@ -85,6 +90,11 @@ class ReferenceResNet34(nn.Module):
         x, lengths = self.trunk(features, lengths)
         x = self.dense_norm(F.relu(self.dense(x)))
         return self.embedding(pool_over_time_and_frequency(x, lengths, self.std_floor))
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        """The layer whose output is the embedding."""
+        return self.embedding
 
     def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
         """What the margin softmax sees while training: two more dense layers, ReLU then batch norm each."""

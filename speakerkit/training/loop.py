@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from speakerkit.config import SystemConfig
@@ -23,7 +22,6 @@ from speakerkit.training.validation import ValidationSet, validation_eer
 
 log = logging.getLogger(__name__)
 MOST_BAD_STEPS = 3  # non-finite steps in a row
-BATCH_NORM_BATCHES = 60  # batches that set the averaged model's batch norm statistics
 SAVE_TRIES = 3
 
 
@@ -276,24 +274,3 @@ def _row(state: TrainingState, run: Run, meter: progress.Meter) -> dict:
         "learning_rate": schedules.learning_rate(done / run.num_steps, config),
         "margin": schedules.margin(run.progress(done - 1), run.system.loss),
     } | meter.report(config.batch_size)
-
-
-@torch.no_grad()
-def finish_network(state: TrainingState, run: Run) -> nn.Module:
-    """The network to keep: the averaged weights where there are any, with batch norm statistics of their own."""
-    network = state.network
-    if not state.average:
-        return network.eval()
-    network.load_state_dict(state.average, strict=False)
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [m.momentum for m in norms]
-    for module in norms:
-        module.reset_running_stats()
-        module.momentum = None  # a plain mean over the batches below
-    network.train()
-    for features, _, _ in batch_loader(run, run.num_steps, run.num_steps + BATCH_NORM_BATCHES):
-        with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
-            network.classifier_input(network(features.to(run.device)))
-    for module, momentum in zip(norms, momenta, strict=True):
-        module.momentum = momentum
-    return network.eval()

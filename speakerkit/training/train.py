@@ -19,6 +19,7 @@ from speakerkit.models.resnet import initialise, make_network
 from speakerkit.training import checkpoint, loop, setup
 from speakerkit.training.aam_softmax import AamSoftmax
 from speakerkit.training.chunks import TrainingBatches
+from speakerkit.training.finish import finish_network
 from speakerkit.training.optimiser import make_optimiser
 from speakerkit.training.progress import TrainingTable, draw_curve
 from speakerkit.training.sampling import BatchSampler
@@ -113,7 +114,7 @@ def _train(
     table = TrainingTable(folder / "train_log.tsv")
     table.cut_after(state.step)
     loop.run_steps(state, run, table)
-    network = loop.finish_network(state, run).float()
+    network = finish_network(state, run).float()
     seconds = _seconds_so_far(folder, time.time() - started)
     report.update(num_steps=run.num_steps, seconds=round(seconds))
     _write_model(folder, network, chunks, system, options, run, state, seconds, report)

@@ -14,7 +14,7 @@ from speakerkit.config import as_dict
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.io.audio import AudioOptions
 from speakerkit.models import model_file
-from speakerkit.training import checkpoint, loop, train
+from speakerkit.training import checkpoint, finish, loop, train
 from speakerkit.training.aam_softmax import AamSoftmax
 
 
@@ -181,3 +181,16 @@ def test_averaged_weights_are_the_mean_of_the_last_steps(train_dir, make_system,
     mean = torch.stack([k["embedding.weight"] for k in kept]).mean(dim=0)
     network = model_file.load_model(tmp_path / "exp" / "model.safetensors").network
     torch.testing.assert_close(network.embedding.weight, mean, rtol=1e-5, atol=1e-6)
+
+
+def test_wccn_is_folded_into_the_last_layer(train_dir, make_system, tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "WCCN_SAMPLES", 64)
+    run(train_dir, tmp_path / "plain", make_system())
+    run(train_dir, tmp_path / "wccn", make_system(wccn=0.2))
+    plain, normalised = (model_file.load_model(tmp_path / n / "model.safetensors").network for n in ("plain", "wccn"))
+    torch.testing.assert_close(plain.trunk.stem.weight, normalised.trunk.stem.weight)
+    x = torch.randn(1, 50, 24, generator=torch.Generator().manual_seed(1))
+    a = normalised.embedding.weight @ torch.linalg.pinv(plain.embedding.weight)  # the map that was folded in
+    torch.testing.assert_close(normalised(x), plain(x) @ a.T, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(a, a.T, rtol=1e-3, atol=1e-4)
+    assert torch.linalg.eigvalsh(a).max() == pytest.approx(1.0, abs=1e-3)
