@@ -50,6 +50,10 @@ def command(tmp_path: Path) -> Callable[..., Ended]:
                 os.kill(pid, signal.SIGKILL)
             os.close(ended)
         _, status = os.waitpid(pid, 0)
+        if kill_after_s is not None:
+            for lock in tmp_path.rglob("*.lock"):  # killed between making it and saying whose it is: a person's to mend
+                if not lock.stat().st_size:
+                    lock.unlink()
         return Ended(os.waitstatus_to_exitcode(status), talk.read_text(encoding="utf-8"))
 
     return run
