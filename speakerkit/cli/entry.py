@@ -1,32 +1,23 @@
-"""What every command shares: the parser's shape, the options that mean the same everywhere, how errors are told."""
+"""What every command shares: the parser's shape, the options that mean the same everywhere, and `run`."""
 
 import argparse
-import contextlib
-import errno
-import json
 import logging
 import math
 import os
 import re
 import shlex
-import signal
-import sys
-import time
-import traceback
 from collections.abc import Callable
 
 from speakerkit import __version__
-from speakerkit.errors import ConfigError, DataError, DataErrors, MachineError
+from speakerkit.cli.outcome import run
 
-SCHEMA = 1  # of the --json object
-MOST_FAULTS = 10  # told one a line; then a count
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+__all__ = [
+    "add_audio_options", "add_config_option", "add_device_options", "add_model_options", "add_nj_option",
+    "add_operating_point_options", "add_output_options", "add_seed_option", "audio_options", "command_line", "log",
+    "make_parser", "max_bad", "number", "run", "usable_cores",
+]
 
 log = logging.getLogger("speakerkit")
-
-
-class Terminated(BaseException):
-    """SIGTERM: open files are dropped in order, then the command ends with 143."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -255,137 +246,3 @@ def command_line(args: argparse.Namespace) -> str:
             kept.append(word)
         skip = word == "--max-bad"
     return shlex.join(kept)
-
-
-class _TellFormatter(logging.Formatter):
-    def __init__(self, program: str):
-        super().__init__()
-        self.program = program
-
-    def format(self, record: logging.LogRecord) -> str:
-        kind = "warning: " if record.levelno >= logging.WARNING else ""
-        return f"{self.program}: {kind}{record.getMessage()}"
-
-
-def _begin(program: str, quiet: bool) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_TellFormatter(program))
-    log.handlers[:] = [handler]
-    handler.setLevel(logging.WARNING if quiet else logging.INFO)  # a log file still gets everything
-    log.setLevel(logging.INFO)
-    log.propagate = False
-
-    def terminate(signum, frame):
-        raise Terminated()
-
-    with contextlib.suppress(ValueError):  # not the main thread: the caller owns the signals
-        signal.signal(signal.SIGTERM, terminate)
-
-
-def _tell_data_error(program: str, error: DataError) -> None:
-    faults = error.faults if isinstance(error, DataErrors) else [error]
-    for fault in faults[:MOST_FAULTS]:
-        print(f"{program}: {fault}", file=sys.stderr)
-    if len(faults) > MOST_FAULTS:
-        print(f"{program}: ... and {len(faults) - MOST_FAULTS:,} more", file=sys.stderr)
-
-
-def _translated(error: BaseException) -> BaseException:
-    """A library's word for a full disk or too little memory as a MachineError."""
-    if isinstance(error, OSError) and error.errno in FULL_DISK:
-        return MachineError(f"{error.filename or 'output'}: {error.strerror}")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return MachineError(f"out of memory: {error}")
-    return error
-
-
-def _exit_code(program: str, error: BaseException) -> int:
-    """Tell an error on stderr; returns the exit code it stands for."""
-    error = _translated(error)
-    if isinstance(error, DataError):
-        _tell_data_error(program, error)
-        return 1
-    if isinstance(error, ConfigError):
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    if isinstance(error, MachineError):
-        print(f"{program}: {error}", file=sys.stderr)
-        return 75
-    if isinstance(error, KeyboardInterrupt):
-        print(f"{program}: stopped by Ctrl-C", file=sys.stderr)
-        return 130
-    if isinstance(error, Terminated):
-        print(f"{program}: stopped by SIGTERM", file=sys.stderr)
-        return 143
-    traceback.print_exception(error)
-    print(f"{program}: a bug in speakerkit {__version__}; please report it with the lines above", file=sys.stderr)
-    return 70
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _write_report(program: str, args: argparse.Namespace, code: int, started: float, error: str | None) -> int:
-    from speakerkit.io import files
-
-    status = {0: "ok", 1: "bad-data", 2: "bad-configuration", 75: "machine-failed"}.get(
-        code, "stopped" if code > 128 else "bug"
-    )
-    head = {
-        "command": program,
-        "schema": SCHEMA,
-        "version": __version__,
-        "status": status,
-        "exit_code": code,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    if error:
-        head["error"] = error
-    try:
-        if args.json == "-":
-            print(json.dumps(head | _finite(args.report), ensure_ascii=False, allow_nan=False))
-        else:
-            files.write_json(args.json, head | _finite(args.report))
-    except (OSError, MachineError) as failure:
-        print(f"{program}: --json: {failure}", file=sys.stderr)
-        return code or 75
-    return code
-
-
-def run(
-    parser: argparse.ArgumentParser, function: Callable[[argparse.Namespace], None], argv: list[str] | None = None
-) -> int:
-    """Parse, call, and turn what happens into an exit code (interface: 0, 1, 2, 70, 75, 130, 143).
-
-    ``function`` gets the parsed options and fills ``args.report`` (a dictionary for --json) as it
-    goes, so that what is known stands there on failure too.
-    """
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as end:  # argparse: 0 for --help, 2 for a wrong command line
-        return int(end.code or 0)
-    program, started = parser.prog, time.monotonic()
-    args.report = {}
-    args.command_line = [program, *(sys.argv[1:] if argv is None else argv)]
-    _begin(program, args.quiet)
-    code, told = 0, None
-    try:
-        function(args)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `... | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except BaseException as error:  # noqa: BLE001 - the one place where everything ends in an exit code
-        told = str(error) or type(error).__name__
-        code = _exit_code(program, error)
-    if args.json:
-        code = _write_report(program, args, code, started, told)
-    return code
