@@ -57,6 +57,7 @@ def train_model(args: argparse.Namespace) -> None:
         valid_trials=args.valid_trials,
         overwrite=args.overwrite,
         show=not args.quiet,
+        rerun=entry.command_line(args),
         name=args.name,
         training_data=args.training_data,
         domain=args.domain,

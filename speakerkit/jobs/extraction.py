@@ -15,9 +15,9 @@ from tqdm import tqdm
 from speakerkit import __version__
 from speakerkit.errors import DataError, MachineError, RecordingError, raise_all
 from speakerkit.io import ark, audio, files, locks, tables
+from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.io.files import Manifest
 from speakerkit.jobs import pool
-from speakerkit.jobs.bad_recordings import BadRecordings
 from speakerkit.jobs.parts import PartFolder, split_parts
 from speakerkit.jobs.utterances import (
     Utterance,

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from speakerkit import __version__
 from speakerkit.errors import ConfigError, DataError, MachineError, RecordingError, raise_all
 from speakerkit.io import audio, data_dir, files, locks, tables
+from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.io.files import Manifest
 from speakerkit.jobs import feature_parts, pool
-from speakerkit.jobs.bad_recordings import BadRecordings
 from speakerkit.jobs.feature_parts import FeatureOptions, PartTask
 from speakerkit.jobs.parts import PART_SECONDS, PartFolder, is_as_written, split_parts
 from speakerkit.jobs.utterances import Utterance, audio_fingerprint, read_utterances, say_resampled, scan_utterances

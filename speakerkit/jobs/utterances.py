@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from speakerkit.errors import DataError, RecordingError, raise_all
 from speakerkit.io import audio, pipes, tables
-from speakerkit.jobs.bad_recordings import BadRecordings
+from speakerkit.io.bad_recordings import BadRecordings
 
 log = logging.getLogger(__name__)
 

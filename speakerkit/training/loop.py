@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from speakerkit.config import SystemConfig
 from speakerkit.errors import DataError, MachineError
 from speakerkit.io import files
+from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training import checkpoint, progress, schedules
 from speakerkit.training.checkpoint import TrainingState
 from speakerkit.training.chunks import TrainingBatches
@@ -36,7 +38,9 @@ class Run:
     device: torch.device
     precision: torch.dtype  # of the network's forward and backward pass; weights stay float32
     num_workers: int  # processes that make batches; 0: this one
-    allowed_bad: int  # recordings that may turn out unreadable
+    num_utterances: int  # with those already left out
+    allowed_bad: Callable[[int], int]  # from that number to how many may be unreadable
+    rerun: str  # the command line, for the message that tells how to go on
     show: bool  # a progress bar
     validation: ValidationSet | None = None
 
@@ -140,16 +144,15 @@ def update_average(state: TrainingState) -> None:
             state.average[name].lerp_(parameter.detach(), 1.0 / state.num_averaged)
 
 
-def _note_bad(state: TrainingState, run: Run, bad: list) -> None:
-    for utt_id, path, reason, detail in bad:
-        if utt_id not in state.bad:
-            state.bad[utt_id] = [path, reason, detail]
-            log.warning("'%s' is left out: %s: %s %s", utt_id, path, reason, detail)
-    if len(state.bad) > run.allowed_bad:
-        utt_id, (path, reason, detail) = next(iter(state.bad.items()))
-        raise DataError(
-            path, f"{reason} {detail} ('{utt_id}'); {len(state.bad)} bad recordings, --max-bad allows {run.allowed_bad}"
-        )
+def _note_bad(state: TrainingState, run: Run, bad: list[tuple[str, str, str, str]]) -> None:
+    """Take recordings that turned out unreadable into the list of bad ones, and refuse more than are allowed."""
+    new = {utt_id: row for utt_id, *row in bad if utt_id not in state.bad}
+    for utt_id, (path, reason, detail) in new.items():
+        log.warning("'%s' is left out: %s: %s %s", utt_id, path, reason, detail)
+    if new:
+        state.bad |= new
+        rows = {utt_id: tuple(row) for utt_id, row in state.bad.items()}
+        BadRecordings(os.fspath(run.folder), rows).judge(run.num_utterances, run.allowed_bad, run.rerun)
 
 
 def _save(state: TrainingState, run: Run, final: bool = False) -> None:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from speakerkit.errors import DataError, RecordingError, raise_all
 from speakerkit.features.resample import resample
 from speakerkit.io import audio, data_dir, pipes, tables
+from speakerkit.io.bad_recordings import BadRecordings
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,16 @@ def find_recordings(data: data_dir.DataDir) -> dict[str, tuple[str, float, float
 
 
 def scan_recordings(
-    data: data_dir.DataDir, options: audio.AudioOptions, show: bool
-) -> tuple[list[str], list[Recording], list[tuple[str, RecordingError]]]:
-    """Every utterance's place in its recording, from the headers alone.
-
-    Returns:
-        utt_ids, their recordings, and the bad ones.
+    data: data_dir.DataDir, options: audio.AudioOptions, bad: BadRecordings, show: bool
+) -> tuple[list[str], list[Recording]]:
+    """Every usable utterance's place in its recording, from the headers alone; the others are noted in ``bad``.
 
     Raises:
         DataError: what ``find_recordings`` refuses.
     """
     places = find_recordings(data)
     infos: dict[str, audio.AudioInfo | RecordingError] = {}
-    utt_ids, recordings, bad = [], [], []
+    utt_ids, recordings = [], []
     for utt_id, (path, start_s, end_s) in tqdm(
         places.items(), desc="read headers", unit="utt", dynamic_ncols=True, leave=False, disable=None if show else True
     ):
@@ -74,17 +72,17 @@ def scan_recordings(
             infos[path] = _scan(path, options)
         info = infos[path]
         if isinstance(info, RecordingError):
-            bad.append((utt_id, info))
+            bad.add(utt_id, info)
             continue
         start = int(start_s * info.sample_rate)
         end = info.num_samples if end_s < 0 else min(info.num_samples, int(end_s * info.sample_rate))
         if end - start < options.min_duration_s * info.sample_rate:
             detail = f"{(end - start) / info.sample_rate:.3f} s; want at least {options.min_duration_s:g} s"
-            bad.append((utt_id, RecordingError(path, "too-short", detail)))
+            bad.add(utt_id, RecordingError(path, "too-short", detail))
             continue
         utt_ids.append(utt_id)
         recordings.append(Recording(path, info.sample_rate, start, end - start, options.channel, options.pcm_rate))
-    return utt_ids, recordings, bad
+    return utt_ids, recordings
 
 
 def _scan(path: str, options: audio.AudioOptions) -> audio.AudioInfo | RecordingError:

@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from speakerkit.config import SystemConfig, as_dict
-from speakerkit.errors import ConfigError, DataError, raise_all
+from speakerkit.errors import ConfigError, DataError
 from speakerkit.io import ark, audio, data_dir, files, trials
+from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training.chunks import FeatureChunks, WaveChunks
 from speakerkit.training.recordings import read_noises, read_responses, scan_recordings
 from speakerkit.training.validation import ValidationSet, load_features
@@ -20,29 +21,25 @@ log = logging.getLogger(__name__)
 
 
 def make_chunks(
-    train_dir: str | os.PathLike, system: SystemConfig, options: audio.AudioOptions, allowed_bad, progress: bool
-):
+    train_dir: str | os.PathLike, system: SystemConfig, options: audio.AudioOptions, bad: BadRecordings, show: bool
+) -> FeatureChunks | WaveChunks:
     """The chunks of a training directory: of feats.scp where it is, else of wav.scp.
 
     Args:
-        allowed_bad: from the number of utterances to the number that may be unreadable.
-
-    Returns:
-        chunks, and the bad utterances as (utt_id, RecordingError).
+        bad: recordings whose headers show that they can't be used are noted here.
+        show: a progress bar.
 
     Raises:
-        DataError: a table at fault, too many bad recordings, fewer than two speakers.
+        DataError: a table at fault, nothing that can be used, fewer than two speakers.
         ConfigError: stored features made with other fbank options.
     """
     data = data_dir.read_data_dir(train_dir)
     if data.utt2spk is None or (data.feats_scp is None and data.wav_scp is None):
         raise DataError(train_dir, "wanted utt2spk and feats.scp or wav.scp")
     if data.feats_scp is not None:
-        chunks, bad = _feature_chunks(data, system), []
+        chunks = _feature_chunks(data, system)
     else:
-        utt_ids, recordings, bad = scan_recordings(data, options, progress)
-        if len(bad) > allowed_bad(len(data.utt2spk.values)):
-            raise_all([DataError(error.path, f"'{utt_id}': {error.message}") for utt_id, error in bad])
+        utt_ids, recordings = scan_recordings(data, options, bad, show)
         chunks = WaveChunks(
             utt_ids,
             [data.utt2spk.values[u] for u in utt_ids],
@@ -55,7 +52,7 @@ def make_chunks(
         )
     if len(chunks.speakers) < 2:
         raise DataError(train_dir, f"has {len(chunks.speakers)} speaker; training needs two or more")
-    return chunks, bad
+    return chunks
 
 
 def _feature_chunks(data: data_dir.DataDir, system: SystemConfig) -> FeatureChunks:

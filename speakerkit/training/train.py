@@ -13,6 +13,7 @@ from speakerkit import __version__
 from speakerkit.config import SystemConfig, as_dict
 from speakerkit.errors import ConfigError
 from speakerkit.io import audio, files, locks
+from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.models import device as devices
 from speakerkit.models import model_file
 from speakerkit.models.resnet import initialise, make_network
@@ -40,6 +41,7 @@ class TrainOptions:
     valid_trials: str | None = None
     overwrite: bool = False
     show: bool = True
+    rerun: str = "train-model"  # the command line, for the message that tells how to go on
     name: str = ""  # of the model
     training_data: str = ""  # words for its card
     domain: str = ""
@@ -96,21 +98,23 @@ def _train(
     train_dir, folder: Path, system: SystemConfig, options: TrainOptions, audio_options, allowed_bad, report: dict
 ) -> None:
     started = time.time()
-    chunks, bad = setup.make_chunks(train_dir, system, audio_options, allowed_bad, options.show)
+    bad = BadRecordings(str(folder))
+    chunks = setup.make_chunks(train_dir, system, audio_options, bad, options.show)
+    bad.judge(len(chunks.utt_ids) + len(bad.rows), allowed_bad, options.rerun)
     identity = _identity(chunks, system, options)
     _check_identity(folder, identity, options.overwrite)
     report.update(
         num_speakers=len(chunks.speakers),
         num_utterances=len(chunks.utt_ids),
-        bad_utterances=len(bad),
+        num_bad=len(bad.rows),
         output=str(folder),
     )
     if (folder / "model.safetensors").is_file():
         log.info("%s: nothing to do, the model is there", folder / "model.safetensors")
         report.update(model_file.read_info(folder / "model.safetensors").training)
         return
-    state, run = _start(folder, chunks, system, options, allowed_bad, audio_options)
-    state.bad |= {utt_id: [error.path, error.reason, error.detail] for utt_id, error in bad if utt_id not in state.bad}
+    state, run = _start(folder, chunks, system, options, allowed_bad, audio_options, len(bad.rows))
+    state.bad = {utt_id: list(row) for utt_id, row in bad.rows.items()} | state.bad
     table = TrainingTable(folder / "train_log.tsv")
     table.cut_after(state.step)
     loop.run_steps(state, run, table)
@@ -169,7 +173,7 @@ def _differences(known: dict, wanted: dict, prefix: str = "") -> list[str]:
     return found
 
 
-def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, allowed_bad, audio_options):
+def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, allowed_bad, audio_options, num_bad):
     """The state to train from, new or resumed, and the run."""
     devices.keep_freed_memory()
     torch.set_num_threads(options.nj)
@@ -200,7 +204,9 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         device,
         precision,
         workers,
-        allowed_bad(len(chunks.utt_ids)),
+        len(chunks.utt_ids) + num_bad,
+        allowed_bad,
+        options.rerun,
         options.show,
         validation,
     )

@@ -4,9 +4,10 @@ import soundfile
 import torch
 
 from speakerkit.config import AugmentationConfig, FbankConfig
-from speakerkit.errors import DataError, RecordingError
+from speakerkit.errors import DataError
 from speakerkit.features.fbank import compute_fbank
 from speakerkit.io.audio import AudioOptions
+from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training import setup
 from speakerkit.training.chunks import TrainingBatches, WaveChunks, repeated
 from speakerkit.training.recordings import Recording
@@ -104,13 +105,15 @@ def test_nothing_readable_ends(tmp_path):
         batches[0]
 
 
-def make_chunks(folder, system, allowed_bad=0):
-    return setup.make_chunks(folder, system, AudioOptions(), lambda total: allowed_bad, False)
+def make_chunks(folder, system):
+    """The chunks, and the recordings that were left out."""
+    bad = BadRecordings(str(folder / "exp"))
+    return setup.make_chunks(folder, system, AudioOptions(), bad, False), bad
 
 
 def test_training_directory_of_recordings(train_dir, make_system):
     chunks, bad = make_chunks(train_dir, make_system())
-    assert len(chunks.utt_ids) == 16 and not bad
+    assert len(chunks.utt_ids) == 16 and not bad.rows
     assert len(chunks.speakers) == 8  # 4 at each of 2 speeds
     assert np.isfinite(chunks.features(20, np.random.default_rng(1))).all()
 
@@ -119,10 +122,9 @@ def test_bad_headers_are_found_before_training(train_dir, make_system, tmp_path)
     lines = (train_dir / "wav.scp").read_text().splitlines()
     utt_id = lines[3].split()[0]
     (train_dir / "wav.scp").write_text("\n".join([*lines[:3], f"{utt_id} {tmp_path}/gone.flac", *lines[4:]]) + "\n")
-    with pytest.raises(DataError, match=f"gone.flac: '{utt_id}': missing"):
-        make_chunks(train_dir, make_system())
-    chunks, bad = make_chunks(train_dir, make_system(), allowed_bad=1)
-    assert len(chunks.utt_ids) == 15 and bad[0][0] == utt_id and isinstance(bad[0][1], RecordingError)
+    chunks, bad = make_chunks(train_dir, make_system())
+    assert len(chunks.utt_ids) == 15
+    assert {name: row[1] for name, row in bad.rows.items()} == {utt_id: "missing"}
 
 
 def test_one_speaker_is_refused(train_dir, make_system):

@@ -18,11 +18,11 @@ from speakerkit.training import checkpoint, finish, loop, train
 from speakerkit.training.aam_softmax import AamSoftmax
 
 
-def run(train_dir, exp_dir, system, **options):
+def run(train_dir, exp_dir, system, allowed_bad=0, **options):
     """One run in this process, float32 on one thread; returns the report."""
     report = {}
     chosen = train.TrainOptions(**({"device": "cpu", "precision": "float32", "nj": 1, "show": False} | options))
-    train.train_model(train_dir, exp_dir, system, chosen, AudioOptions(), lambda total: 0, report)
+    train.train_model(train_dir, exp_dir, system, chosen, AudioOptions(), lambda total: allowed_bad, report)
     return report
 
 
@@ -194,3 +194,20 @@ def test_wccn_is_folded_into_the_last_layer(train_dir, make_system, tmp_path, mo
     torch.testing.assert_close(normalised(x), plain(x) @ a.T, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(a, a.T, rtol=1e-3, atol=1e-4)
     assert torch.linalg.eigvalsh(a).max() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_bad_recordings_are_listed_and_left_out_only_on_leave(train_dir, make_system, tmp_path):
+    lines = (train_dir / "wav.scp").read_text().splitlines()
+    cut = tmp_path / "cut.flac"  # its header is whole: this shows only when a chunk of it is read
+    source = lines[0].split()[1]
+    with open(source, "rb") as stream:
+        cut.write_bytes(stream.read()[:3000])
+    gone = lines[1].split()[0]
+    rows = [f"{lines[0].split()[0]} {cut}", f"{gone} {tmp_path}/gone.flac", *lines[2:]]
+    (train_dir / "wav.scp").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"exp.bad.tsv: . of 16 recordings can't be used.*train-model --max-bad ."):
+        run(train_dir, tmp_path / "exp", make_system())
+    assert (tmp_path / "exp.bad.tsv").read_text().startswith("id\tpath\treason\tdetail\n")
+    report = run(train_dir, tmp_path / "exp", make_system(), allowed_bad=2)
+    assert report["num_bad"] in (1, 2)
+    assert (tmp_path / "exp" / "model.safetensors").is_file()
