@@ -16,7 +16,7 @@ SHELL_SCRIPTS := .ci/run $(wildcard recipes/*.sh recipes/*/*.sh)
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-plot
-	recipes/mini/run.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" recipes/mini/run.sh
 
 test: lint
 	$(BIN)/python -m pytest
