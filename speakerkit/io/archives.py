@@ -82,7 +82,8 @@ def unpack_archive(archive: str | os.PathLike, folder: str | os.PathLike, sha256
             whose name could lead out of the folder, a name twice, beyond a limit. Nothing stays.
         MachineError: the place can't be written.
 
-    Files get the mode 0644 whatever the archive says; owners and times are not kept.
+    Files get the mode 0644 whatever the archive says; of the rest of what it says only times are kept, so
+    that files unpacked again don't look changed.
     """
     folder = Path(os.path.abspath(folder))
     try:
@@ -157,6 +158,7 @@ def _write_member(stream: TarStream, member: Member, path: Path) -> None:
             chunk = stream.read(min(left, _CHUNK))
             output.write(chunk)
             left -= len(chunk)
+    os.utime(path, (member.time, member.time))
 
 
 def _sync(path: Path) -> None:

@@ -25,6 +25,7 @@ _REFUSED_KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a charact
 _MAX_EXTENSION_BYTES = 1 << 16  # of a long name or a pax header
 _MAX_COMPONENT_BYTES = 255      # what Linux file systems take
 _MAX_PATH_BYTES = 1024
+_MAX_TIME = 1 << 33
 _CHUNK = 1 << 20
 
 
@@ -45,6 +46,7 @@ class Member:
 
     parts: tuple[str, ...]
     size: int
+    time: int  # of its last change, in seconds since 1970
     is_folder: bool
 
     @property
@@ -156,7 +158,7 @@ def _one_member(stream: TarStream, header: "_Header", raw_name: bytes, pax_size:
     if stream.num_files > stream.limits.num_files:
         raise stream.fault(f"holds more than {stream.limits.num_files:,} files")
     stream.place = f"in '{name}'"
-    yield Member(parts, size, is_folder)
+    yield Member(parts, size, header.time, is_folder)
     stream.read(-size % BLOCK)
     stream.place = f"after '{name}', file {stream.num_files:,}"
 
@@ -170,6 +172,7 @@ class _Header:
         if _parse_number(block[148:156]) != total or self.size is None:
             is_start = stream.place == "at its start"
             raise stream.fault("is no tar archive" if is_start else f"damaged {stream.place}: no header follows")
+        self.time = min(_parse_number(block[136:148]) or 0, _MAX_TIME)
         self.kind = block[156:157]
         self.name = block[:100].split(b"\0")[0]
         prefix = block[345:500].split(b"\0")[0]
