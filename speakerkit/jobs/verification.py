@@ -99,10 +99,15 @@ def _read_all(paths: list[str], options: audio.AudioOptions, report: dict) -> li
             recordings.append(_Recording(path, samples, rate, notes))
         except RecordingError as error:
             faults.append(error)
-    report["bad"] = dict(Counter(fault.reason for fault in faults))
+    _count_bad(faults, report)
     raise_all(faults)
     report["test_seconds"], *report["enrol_seconds"] = [round(r.duration_s, 3) for r in recordings]
     return recordings
+
+
+def _count_bad(faults: list[RecordingError], report: dict) -> None:
+    report["num_bad"] = len(faults)
+    report.update(Counter(f"bad_{fault.reason.replace('-', '_')}" for fault in faults))
 
 
 def _load(options: VerificationOptions):
@@ -119,7 +124,7 @@ def _embed_all(recordings: list[_Recording], extractor, report: dict) -> list[np
         try:
             embeddings.append(extractor.embed_samples(recording.samples, recording.sample_rate))
         except RecordingError as error:
-            report["bad"] = {error.reason: 1}
+            _count_bad([error], report)
             raise RecordingError(recording.path, error.reason, error.detail) from None
     return embeddings
 

@@ -166,7 +166,7 @@ def test_bad_recordings_are_one_line_and_never_a_number(recordings, tmp_path, ca
     assert captured.err.startswith(f"verify-speakers: {path}: {kind}")
     assert captured.err.count("\n") == 1
     report = json.loads((tmp_path / "j").read_text())
-    assert report["bad"] == {kind: 1}
+    assert report["num_bad"] == report[f"bad_{kind.replace('-', '_')}"] == 1
     assert "cosine" not in report
     assert not (tmp_path / "ran").exists()
 
