@@ -14,6 +14,7 @@ import torch
 
 from speakerkit.config import FbankConfig
 
+BLOCK_FRAMES = 500  # computed at a time: an hour needs no more memory than its features, and caches are used better
 EPSILON = 1.1920928955078125e-07  # float32 epsilon: the floor of a mel energy before its logarithm
 
 
@@ -71,21 +72,29 @@ def _constants(config: FbankConfig, device: torch.device) -> tuple[torch.Tensor,
     return window, filters
 
 
-def _reflected_frames(samples: torch.Tensor, lengths: torch.Tensor | None, config: FbankConfig) -> torch.Tensor:
-    """Frames centred on multiples of the shift; beyond either end the signal is mirrored (snip_edges off)."""
+def _cut_frames(
+    samples: torch.Tensor, lengths: torch.Tensor | None, config: FbankConfig, first: int, last: int
+) -> torch.Tensor:
+    """Frames first..last - 1 of the samples, (..., last - first, frame_length).
+
+    Without snip_edges they are centred on multiples of the shift, and beyond either end of the
+    signal lies its mirror image.
+    """
+    if config.snip_edges:
+        stretch = samples[..., first * config.frame_shift : (last - 1) * config.frame_shift + config.frame_length]
+        return stretch.unfold(-1, config.frame_length, config.frame_shift)
     if lengths is None:
         lengths = torch.full(samples.shape[:-1], samples.shape[-1], device=samples.device)
-    frames = num_frames(samples.shape[-1], config)
     start = config.frame_shift // 2 - config.frame_length // 2
     at = (
-        torch.arange(frames, device=samples.device)[:, None] * config.frame_shift
+        torch.arange(first, last, device=samples.device)[:, None] * config.frame_shift
         + start
         + torch.arange(config.frame_length, device=samples.device)
-    )  # (frames, frame_length)
+    )  # (last - first, frame_length)
     period = 2 * lengths[..., None, None]
     at = at.expand(*samples.shape[:-1], *at.shape).remainder(period)
     at = torch.where(at < lengths[..., None, None], at, period - 1 - at)
-    return samples.gather(-1, at.flatten(-2)).unflatten(-1, (frames, config.frame_length))
+    return samples.gather(-1, at.flatten(-2)).unflatten(-1, (last - first, config.frame_length))
 
 
 def compute_fbank(
@@ -114,16 +123,22 @@ def compute_fbank(
         raise ValueError(
             f"samples are {samples.dtype} of shape {tuple(samples.shape)}; want float32 (n,) or (batch, n)"
         )
-    if num_frames(samples.shape[-1], config) < 1:
+    total = num_frames(samples.shape[-1], config)
+    if total < 1:
         raise ValueError(f"{samples.shape[-1]} samples are less than one frame of {config.frame_length}")
     if config.dither > 0 and generator is None:
         raise ValueError(f"dither {config.dither} needs a generator")
-    window, filters = _constants(config, samples.device)
-    samples = samples * config.waveform_scale if config.waveform_scale != 1.0 else samples
-    if config.snip_edges:
-        frames = samples.unfold(-1, config.frame_length, config.frame_shift)  # (..., frames, frame_length)
-    else:
-        frames = _reflected_frames(samples, lengths, config)
+    blocks = []
+    for first in range(0, total, BLOCK_FRAMES):
+        frames = _cut_frames(samples, lengths, config, first, min(first + BLOCK_FRAMES, total))
+        blocks.append(_frames_to_fbank(frames, config, generator))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
+
+
+def _frames_to_fbank(frames: torch.Tensor, config: FbankConfig, generator: torch.Generator | None) -> torch.Tensor:
+    """(..., num_frames, frame_length) samples in [-1, 1] to (..., num_frames, num_columns)."""
+    window, filters = _constants(config, frames.device)
+    frames = frames * config.waveform_scale if config.waveform_scale != 1.0 else frames
     if config.dither > 0:
         noise = torch.randn(frames.shape, generator=generator, device=frames.device)
         frames = frames + config.dither * noise

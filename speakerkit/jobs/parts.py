@@ -80,6 +80,7 @@ class PartFolder:
 
     def remove(self) -> None:
         """The output is whole and holds what the parts held: the folder isn't needed any more."""
+        self._remove_parts(keep=())  # first: what names the folder as ours goes last, however this ends
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def keep_data(self, names: Collection[str]) -> None:
