@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from speakerkit.config import TrainingConfig
 from speakerkit.io import files
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,16 @@ class TrainingTable:
         self.rows.append({name: f"{row[name]:.6g}" if name in row else "" for name in COLUMNS})
         text = "\t".join(COLUMNS) + "\n" + "".join("\t".join(r.get(c, "") for c in COLUMNS) + "\n" for r in self.rows)
         files.write_text(self.path, text)
+
+    def seconds(self, config: TrainingConfig) -> float:
+        """Training time over all resumes, from the rows that stand for a whole interval; stops don't count."""
+        total, before = 0.0, 0
+        for row in self.rows:
+            step = int(row["step"])
+            if step % config.log_interval == 0 or row is self.rows[-1]:
+                total += (step - before) * config.batch_size / float(row["samples_per_s"])
+                before = step
+        return total
 
     def columns(self, name: str) -> tuple[list[float], list[float]]:
         """(steps, values) of the rows where ``name`` was measured."""

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +96,6 @@ def _open_log(folder: Path) -> logging.Handler:
 def _train(
     train_dir, folder: Path, system: SystemConfig, options: TrainOptions, audio_options, allowed_bad, report: dict
 ) -> None:
-    started = time.time()
     bad = BadRecordings(str(folder))
     chunks = setup.make_chunks(train_dir, system, audio_options, bad, options.show)
     bad.judge(len(chunks.utt_ids) + len(bad.rows), allowed_bad, options.rerun)
@@ -119,7 +117,7 @@ def _train(
     table.cut_after(state.step)
     loop.run_steps(state, run, table)
     network = finish_network(state, run).float()
-    seconds = _seconds_so_far(folder, time.time() - started)
+    seconds = table.seconds(system.training)
     report.update(num_steps=run.num_steps, seconds=round(seconds))
     _write_model(folder, network, chunks, system, options, run, state, seconds, report)
     if draw_curve(table, folder / "training_curve.png"):
@@ -223,13 +221,6 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         devices.describe_device(device),
     )
     return state, run
-
-
-def _seconds_so_far(folder: Path, seconds: float) -> float:
-    """Training time over all resumes, kept in the folder."""
-    path = folder / "seconds.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.is_file() else 0.0
-    return before + seconds
 
 
 def _write_model(
