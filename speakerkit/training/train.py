@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from speakerkit import __version__
-from speakerkit.config import SystemConfig, as_dict
+from speakerkit.config import SystemConfig, as_dict, parse_system
 from speakerkit.errors import ConfigError
 from speakerkit.io import audio, files, locks
 from speakerkit.io.bad_recordings import BadRecordings
@@ -138,11 +138,7 @@ def _identity(chunks, system: SystemConfig, options: TrainOptions) -> dict:
 def _check_identity(folder: Path, identity: dict, overwrite: bool) -> None:
     path = folder / "run.json"
     if path.is_file():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            known = {}
-        differ = _differences(known, identity)
+        differ = _differences(_read_identity(path), identity)
         if not differ:
             return
         if not overwrite:
@@ -150,14 +146,19 @@ def _check_identity(folder: Path, identity: dict, overwrite: bool) -> None:
                 f"{folder} holds a run with other options: {'; '.join(differ[:5])}; "
                 "--overwrite starts anew, another EXP_DIR keeps both"
             )
-        for old in [
-            folder / "model.safetensors",
-            folder / "train_log.tsv",
-            *folder.glob("checkpoints/*"),
-            *folder.glob("best/*"),
-        ]:
-            old.unlink(missing_ok=True)
+        old = [folder / "model.safetensors", folder / "train_log.tsv"]
+        for file in [*old, *folder.glob("checkpoints/*"), *folder.glob("best/*")]:
+            file.unlink(missing_ok=True)
     files.write_json(path, identity)
+
+
+def _read_identity(path: Path) -> dict:
+    """What a run was begun with; options that didn't exist then have their defaults."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return known | {"system": as_dict(parse_system(known["system"], path))}
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
+        return {}
 
 
 def _differences(known: dict, wanted: dict, prefix: str = "") -> list[str]:

@@ -125,6 +125,17 @@ def test_other_options_or_data_are_refused(train_dir, make_system, tmp_path):
     run(train_dir, exp_dir, make_system(num_steps=2), overwrite=True)
 
 
+def test_an_option_that_a_run_did_not_know_has_its_default(train_dir, make_system, tmp_path):
+    exp_dir = tmp_path / "exp"
+    run(train_dir, exp_dir, make_system(num_steps=2))
+    known = json.loads((exp_dir / "run.json").read_text())
+    del known["system"]["training"]["wccn"]
+    (exp_dir / "run.json").write_text(json.dumps(known))
+    run(train_dir, exp_dir, make_system(num_steps=2))  # nothing to do
+    with pytest.raises(ConfigError, match="system.training.wccn is 0.0 there, 0.5 here"):
+        run(train_dir, exp_dir, make_system(num_steps=2, wccn=0.5))
+
+
 def test_a_step_that_is_not_finite_changes_nothing(train_dir, make_system, tmp_path, monkeypatch):
     seen = []
     forward = AamSoftmax.forward
