@@ -10,7 +10,7 @@ import prepare_mini
 pytestmark = pytest.mark.timeout(900)  # seconds; about 60 on two idle cores
 
 CHANCE_PERCENT = 50.0
-BEATS_CHANCE_BY = 15.0  # percent points
+BEATS_CHANCE_BY = 20.0  # percent points; such a network has an EER near 10 %
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def corpus(tmp_path: Path, speech_files: dict[str, list[Path]]) -> Path:
 @pytest.fixture
 def options(tmp_path: Path, corpus: Path, tiny_config: Path) -> list:
     return ["--corpus-dir", corpus, "--data-dir", tmp_path / "data", "--exp-dir", tmp_path / "exp",
-            "--config", tiny_config, "--device", "cpu", "--precision", "float32"]
+            "--config", tiny_config, "--device", "cpu", "--precision", "float32", "--nj", "1"]
 
 
 def rows(stdout: str) -> dict[str, float]:
@@ -74,7 +74,7 @@ def test_a_stage_that_fails_stops_the_recipe(corpus, tiny_config, options, run_r
     whole = victim.read_bytes()
     victim.unlink()  # it may share its bytes with the speech
     victim.write_bytes(whole[: len(whole) // 3])
-    tiny_config.write_text(tiny_config.read_text().replace("num_steps = 240", "num_steps = 4"))
+    tiny_config.write_text(tiny_config.read_text().replace("num_steps = 120", "num_steps = 4"))
     result = run_recipe("cnceleb", *options)
     assert result.returncode == 1
     assert "--max-bad" in result.stderr
