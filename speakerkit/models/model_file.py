@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import struct
 from dataclasses import dataclass, field
@@ -69,6 +70,12 @@ def hash_weights(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def hash_facts(facts: dict) -> str:
+    """SHA-256 over a model file's metadata but for itself: a threshold with a flipped digit looks like any other."""
+    others = {name: value for name, value in facts.items() if name != "facts_sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+
+
 def model_tensors(network: nn.Module, half: bool = False) -> dict[str, torch.Tensor]:
     """The network's tensors as a model file holds them; batch norm stays float32, ``half`` makes the rest float16."""
     tensors = {}
@@ -117,9 +124,10 @@ def save_model(path: str | os.PathLike, network: nn.Module, info: ModelInfo, hal
     info = dataclasses.replace(
         info, weights_sha256=hash_weights(tensors), golden=tuple(float(f"{v:.7g}") for v in golden)
     )
-    facts = as_dict(info) | {"format": FORMAT}
+    facts = json.loads(json.dumps(as_dict(info) | {"format": FORMAT}, allow_nan=False))
+    facts["facts_sha256"] = hash_facts(facts)
     data = safetensors.torch.save(
-        tensors, metadata={METADATA_KEY: json.dumps(facts, allow_nan=False, ensure_ascii=False)}
+        tensors, metadata={METADATA_KEY: json.dumps(facts, ensure_ascii=False)}
     )
     with output.open_output(path) as stream:
         stream.write(data)
@@ -137,11 +145,12 @@ def _read_header(path: Path) -> dict:
         raise DataError(path, "no such model file") from None
     except OSError as error:
         raise DataError(path, f"can't be read: {error.strerror}") from None
+    if 0 < len(text) < size and text.startswith(b"{"):
+        raise DataError(path, f"truncated: {len(text)} of {size} bytes of its header")
     if len(text) != size or not text.startswith(b"{"):
         raise DataError(path, f"is no model file (it starts with {head!r}); want a .safetensors made by speakerkit")
     try:
-        header = json.loads(text)
-        return json.loads(header["__metadata__"][METADATA_KEY])
+        facts = json.loads(json.loads(text)["__metadata__"][METADATA_KEY])
     except (ValueError, RecursionError):
         raise DataError(path, "truncated or damaged: the header is no JSON") from None
     except (KeyError, TypeError):
@@ -150,6 +159,9 @@ def _read_header(path: Path) -> dict:
             "has no speakerkit metadata: features and architecture aren't known; "
             "convert it with import-model, or train one with train-model",
         ) from None
+    if not isinstance(facts, dict):
+        raise DataError(path, "damaged: its metadata is no JSON object")
+    return facts
 
 
 def read_info(path: str | os.PathLike) -> ModelInfo:
@@ -161,15 +173,33 @@ def read_info(path: str | os.PathLike) -> ModelInfo:
     facts = _read_header(Path(path))
     if facts.get("format") != FORMAT:
         raise DataError(path, f"is of format {facts.get('format')!r}; this speakerkit reads format {FORMAT}")
+    if facts.get("facts_sha256", hash_facts(facts)) != hash_facts(facts):
+        raise DataError(path, "damaged: its metadata doesn't have the SHA-256 it names")
     try:
         known = {f.name for f in dataclasses.fields(ModelInfo)}
         values = {k: v for k, v in facts.items() if k in known}
+        _check_types(values)
         values["model"] = make_section(ModelConfig, facts["model"], path, "model")
         values["fbank"] = make_section(FbankConfig, facts["fbank"], path, "fbank")
         values["golden"] = tuple(float(v) for v in facts["golden"])
         return ModelInfo(**values)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise DataError(path, f"damaged: its metadata is incomplete: {error}") from None
+
+
+def _check_types(facts: dict) -> None:
+    """TypeError for a value that is no such thing; the sections check themselves."""
+    for name, value in facts.items():
+        if name == "threshold":
+            right = value is None or (isinstance(value, (int, float)) and math.isfinite(value))
+        elif name == "calibration":
+            right = value is None or isinstance(value, dict)
+        elif name in ("golden", "model", "fbank", "training", "results"):
+            right = isinstance(value, list if name == "golden" else dict)
+        else:
+            right = isinstance(value, str)
+        if not right:
+            raise TypeError(f"'{name}' is {value!r}")
 
 
 def load_model(path: str | os.PathLike, golden: bool = True) -> SpeakerModel:
