@@ -154,7 +154,7 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except BaseException as error:  # noqa: BLE001 - the one place where everything ends in an exit code
-        told = str(error) or type(error).__name__
+        told = str(_translated(error)) or type(error).__name__
         code = _exit_code(program, error)
     if args.json:
         code = _write_report(program, args, code, started, told)

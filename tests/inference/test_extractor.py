@@ -13,7 +13,6 @@ from speakerkit.features.resample import resample
 from speakerkit.inference.extractor import load_extractor
 from speakerkit.models import model_file, resnet
 
-
 FBANK = FbankConfig(num_mel_bins=24)
 
 
