@@ -263,7 +263,7 @@ def _checked(value: object, wanted: object, where: str) -> object:
     if isinstance(wanted, types.UnionType):
         wanted = typing.get_args(wanted)[0]
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1000 else math.inf
     if type(value) is not wanted:
         raise ConfigError(f"{where} is {value!r}; want {'a number' if wanted in (int, float) else wanted.__name__}")
     if wanted is float and not math.isfinite(value):
@@ -322,7 +322,7 @@ def read_system(path: str | os.PathLike) -> SystemConfig:
         raise ConfigError(f"{os.fspath(path)}: no such file; want a configuration such as conf/resnet34.toml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{os.fspath(path)}: can't be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{os.fspath(path)}: not TOML: {error}") from None
     if not tables:
         raise ConfigError(
