@@ -12,13 +12,16 @@ import soundfile
 import torch
 
 from speakerkit.cli import make_fbank as command_module
-from speakerkit.config import FbankConfig, as_dict
+from speakerkit.config import FbankConfig, SystemConfig, as_dict
+from speakerkit.errors import ConfigError
 from speakerkit.features.fbank import compute_fbank, num_frames
 from speakerkit.features.resample import change_speed
 from speakerkit.io import audio, files
+from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.io.data_dir import read_data_dir, validate_data_dir
 from speakerkit.jobs import make_fbank as job
 from speakerkit.jobs import parts
+from speakerkit.training.setup import make_chunks
 
 main = command_module.main
 
@@ -372,3 +375,16 @@ def test_a_folder_that_is_not_there(command, tmp_path):
     (tmp_path / "empty").mkdir()
     ended = command(main, tmp_path / "empty")
     assert ended.code == 1 and "wav.scp: no such file" in ended.err
+
+
+# --- for training ------------------------------------------------------------------------------------------------
+
+
+def test_training_takes_them_and_no_others(command, make_data, tmp_path):
+    data, output = make_data(4), tmp_path / "sp"
+    assert command(main, data, "--speeds", "0.9,1.0", "--output-dir", output, "--nj", 1).code == 0
+    bad = BadRecordings(str(tmp_path / "bad"))
+    chunks = make_chunks(output, SystemConfig(), audio.AudioOptions(), bad, show=False)
+    assert chunks.speakers == ["s0", "s1", "sp0.9-s0", "sp0.9-s1"]
+    with pytest.raises(ConfigError, match=r"made with other fbank options: dither 0.0 \(training: 1.0\)"):
+        make_chunks(output, SystemConfig(fbank=FbankConfig(dither=1.0)), audio.AudioOptions(), bad, show=False)
