@@ -66,10 +66,12 @@ if stage 5 "score trials"; then
 fi
 
 if stage 6 "results"; then
-  always python ../../local/report_results.py \
+  once "$eval_dir/.reported.done" python ../../local/report_results.py \
     --scored "one recording against one" "$data_dir/eval/trials.pairs" "$eval_dir/pairs.scores" "$eval_dir/pairs.json" \
-    --scored "mean of three against one" "$data_dir/eval/trials" "$eval_dir/mean.scores" "$eval_dir/mean.json" "$eval_dir"
-  always python ../../local/package_model.py --text card.md --commit "$commit" \
+    --scored "mean of three against one" "$data_dir/eval/trials" "$eval_dir/mean.scores" "$eval_dir/mean.json" \
+    "$eval_dir/results.md" "$eval_dir/det.png"
+  always cat "$eval_dir/results.md"
+  once "$exp_dir/.packaged.done" python ../../local/package_model.py --text card.md --commit "$commit" \
     --command "recipes/bundled/run.sh --speech-dir DIR" \
     --result "one recording against one, 40 speakers" "$eval_dir/pairs.json" \
     --result "mean of three against one, 40 speakers" "$eval_dir/mean.json" \
