@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from speakerkit import __version__
 from speakerkit.errors import ConfigError, DataError, DataErrors, MachineError
@@ -37,22 +37,32 @@ class _TellFormatter(logging.Formatter):
         return f"{self.program}: {kind}{record.getMessage()}"
 
 
-def _begin(program: str, quiet: bool) -> None:
+@contextlib.contextmanager
+def _telling(program: str, quiet: bool) -> Iterator[None]:
+    """The log goes to stderr under the program's name, and SIGTERM ends it in order; afterwards all is as before."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TellFormatter(program))
-    log.handlers[:] = [handler]
     handler.setLevel(logging.WARNING if quiet else logging.INFO)  # a log file still gets everything
-    log.setLevel(logging.INFO)
-    log.propagate = False
 
     def terminate(signum, frame):
         raise Terminated()
 
+    before, handlers, sigterm = (log.level, log.propagate), log.handlers[:], None
+    log.handlers[:], log.propagate = [handler], False
+    log.setLevel(logging.INFO)
     with contextlib.suppress(ValueError):  # not the main thread: the caller owns the signals
-        signal.signal(signal.SIGTERM, terminate)
+        sigterm = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        log.handlers[:] = handlers
+        log.setLevel(before[0])
+        log.propagate = before[1]
+        if sigterm is not None:
+            signal.signal(signal.SIGTERM, sigterm)
 
 
 def _tell_data_error(program: str, error: DataError) -> None:
@@ -145,17 +155,20 @@ def run(
     program, started = parser.prog, time.monotonic()
     args.report = {}
     args.command_line = [program, *(sys.argv[1:] if argv is None else argv)]
-    _begin(program, args.quiet)
-    code, told = 0, None
+    with _telling(program, args.quiet):
+        code, told = _call(program, function, args)
+        if args.json:
+            code = _write_report(program, args, code, started, told)
+    return code
+
+
+def _call(program: str, function: Callable, args: argparse.Namespace) -> tuple[int, str | None]:
+    """Exit code, and what went wrong in words."""
     try:
         function(args)
         sys.stdout.flush()
     except BrokenPipeError:  # `... | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except BaseException as error:  # noqa: BLE001 - the one place where everything ends in an exit code
-        told = str(_translated(error)) or type(error).__name__
-        code = _exit_code(program, error)
-    if args.json:
-        code = _write_report(program, args, code, started, told)
-    return code
+        return _exit_code(program, error), str(_translated(error)) or type(error).__name__
+    return 0, None

@@ -34,6 +34,7 @@ def command(tmp_path: Path) -> Callable[..., Ended]:
             code = 99
             try:
                 os.setpgid(0, 0)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
                 descriptor = os.open(talk, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(descriptor, 2)
                 os.dup2(descriptor, 1)
