@@ -199,6 +199,7 @@ run_command() {  # CMD...: its exit code, if not 0, ends the recipe
     _log=$log_dir/$stage_number.$(date +%Y%m%d).log
   fi
   say "\$ $*"
+  stage_state='stopped'  # unless it comes to an end
   [[ $_log == /dev/null ]] || {
     printf '# %s\n# %s, %s cores, %s\n' "${*@Q}" "$(uname -n)" "$(nproc)" "$(speakerkit --version)"
     printf '# commit %s, started %s\n' "$(git -C "$recipe_root" describe --always --dirty 2>&1)" "$(date +%FT%T%z)"
