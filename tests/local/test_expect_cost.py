@@ -1,0 +1,21 @@
+"""What a recipe says it will cost."""
+
+import expect_cost
+import pytest
+
+
+@pytest.mark.parametrize("features, gigabytes", [("stored", 144.0), ("compressed", 36.0), ("fly", 0.0)])
+def test_disk_space_of_features(features, gigabytes):
+    # 416.667 hours = 1.5 million s; at 3 speeds, 100 frames a second of 80 float32: 1.5e6 * 3 * 100 * 80 * 4 bytes
+    assert expect_cost.features_bytes(1.5e6, 80, 3, features) == pytest.approx(gigabytes * 1e9)
+
+
+@pytest.mark.parametrize("seconds, words", [
+    (60, "60 seconds"), (600, "10 minutes"), (7200, "2 hours"), (8e6, "93 days")])
+def test_durations_in_words(seconds, words):
+    assert expect_cost.in_words(seconds) == words
+
+
+def test_a_missing_configuration_is_a_wrong_command_line(tmp_path, capsys):
+    assert expect_cost.main(["--config", str(tmp_path / "no.toml"), str(tmp_path), str(tmp_path)]) == 2
+    assert "no.toml: no such file" in capsys.readouterr().err
