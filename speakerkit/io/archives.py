@@ -16,7 +16,7 @@ from speakerkit.io import files
 from speakerkit.io.locks import is_alive
 from speakerkit.io.tar_members import BLOCK, GZIP_MAGIC, Member, TarStream, UnpackLimits, read_members
 
-__all__ = ["LIMITS", "UnpackLimits", "Unpacked", "unpack_archive", "unpack_once"]
+__all__ = ["LIMITS", "UnpackLimits", "Unpacked", "is_unpacked", "unpack_archive", "unpack_once", "was_unpacked"]
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,21 @@ class Unpacked:
     num_bytes: int
 
 
+def was_unpacked(folder: str | os.PathLike) -> bool:
+    """Whether a folder was made by `unpack_archive`, of whatever archive."""
+    return _read_facts(Path(folder)) is not None
+
+
+def is_unpacked(folder: str | os.PathLike, sha256: str) -> bool:
+    """Whether a folder holds all files, each of its size, of the archive with this SHA-256."""
+    known = _read_facts(Path(folder))
+    return (known is not None and known.sha256 == sha256
+            and _count_files(Path(folder)) == (known.num_files, known.num_bytes))
+
+
 def unpack_once(archive: str | os.PathLike, folder: str | os.PathLike, overwrite: bool = False,
-                limits: UnpackLimits = LIMITS, progress: Callable[[int], None] | None = None) -> Unpacked:
+                limits: UnpackLimits = LIMITS, progress: Callable[[int], None] | None = None,
+                sha256: str | None = None) -> Unpacked:
     """`unpack_archive`, unless `folder` already holds this very archive's files.
 
     Args:
@@ -47,15 +60,16 @@ def unpack_once(archive: str | os.PathLike, folder: str | os.PathLike, overwrite
         overwrite: whether a folder that another archive was unpacked to may be replaced.
         limits: of what it may grow to.
         progress: called with the bytes of the archive read so far.
+        sha256: the archive's, where it is known.
 
     Raises:
         DataError: what `unpack_archive` refuses.
         ConfigError: the folder holds something else.
     """
-    sha256, folder = files.sha256_file(archive), Path(folder)
+    sha256, folder = sha256 or files.sha256_file(archive), Path(folder)
     known = _read_facts(folder)
     if known is not None and known.sha256 == sha256:
-        if _count_files(folder) == (known.num_files, known.num_bytes):
+        if is_unpacked(folder, sha256):
             return known
         log.info("%s: files are missing or changed; unpacked again", folder)
     elif os.path.lexists(folder) and known is None:
