@@ -116,14 +116,25 @@ def compute_min_dcf(target_scores: np.ndarray, nontarget_scores: np.ndarray, p_t
 
 def min_dcf_of_det(det: Det, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> tuple[float, float]:
     """minDCF and its threshold, as `compute_min_dcf` defines them, from operating points that are there already."""
+    weight_miss, weight_fa = dcf_weights(p_target, c_miss, c_fa)
+    costs = weight_miss * det.p_miss + weight_fa * det.p_fa
+    best = int(np.argmin(costs))
+    return float(costs[best]), float(det.thresholds[best])
+
+
+def dcf_weights(p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> tuple[float, float]:
+    """What p_miss and p_fa are multiplied by in the normalised detection cost; the smaller of the two is 1.
+
+    Raises:
+        ValueError: the operating point is impossible.
+    """
     if not 0 < p_target < 1:
         raise ValueError(f"p_target is {p_target}; want a probability between 0 and 1")
     if not (0 < c_miss < np.inf and 0 < c_fa < np.inf):
         raise ValueError(f"c_miss is {c_miss} and c_fa is {c_fa}; want costs above 0")
     reject_all, accept_all = c_miss * p_target, c_fa * (1 - p_target)
-    costs = (reject_all * det.p_miss + accept_all * det.p_fa) / min(reject_all, accept_all)
-    best = int(np.argmin(costs))
-    return float(costs[best]), float(det.thresholds[best])
+    cheaper = min(reject_all, accept_all)
+    return reject_all / cheaper, accept_all / cheaper
 
 
 def compute_metrics(scores: np.ndarray, is_target: np.ndarray, p_target: float = 0.01,
