@@ -105,14 +105,15 @@ def _decode(name: str, data: bytes) -> str:
         start = data.rfind(b"\n", 0, error.start) + 1
         column = len(data[start:error.start].decode("utf-8")) + 1
         message = f"byte 0x{data[error.start]:02x} in column {column} is not UTF-8"
-        raise DataError(name, message + _encoding_hint(data), line) from None
+        raise DataError(name, message + encoding_hint(data), line) from None
 
 
-def _encoding_hint(data: bytes) -> str:
+def encoding_hint(data: bytes, cure: str = "convert it: iconv -f GBK -t UTF-8") -> str:
+    """What to say after 'is not UTF-8': whether it looks like GBK, and what helps then."""
     try:
         text = data.decode("gbk")
     except UnicodeDecodeError:
         return "; convert the file"
     if not _HANZI.search(text):
         return "; convert the file"
-    return " (the file looks like GBK); convert it: iconv -f GBK -t UTF-8"
+    return f" (the file looks like GBK); {cure}"
