@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,9 @@ def unpack_once(archive: str | os.PathLike, folder: str | os.PathLike, overwrite
         DataError: what `unpack_archive` refuses.
         ConfigError: the folder holds something else.
     """
+    before = _check_regular(archive)
     sha256, folder = sha256 or files.sha256_file(archive), Path(folder)
+    _check_unchanged(archive, before)
     known = _read_facts(folder)
     if known is not None and known.sha256 == sha256:
         if is_unpacked(folder, sha256):
@@ -99,22 +102,50 @@ def unpack_archive(archive: str | os.PathLike, folder: str | os.PathLike, sha256
     Files get the mode 0644 whatever the archive says; of the rest of what it says only times are kept, so
     that files unpacked again don't look changed.
     """
-    folder = Path(os.path.abspath(folder))
+    folder, before = Path(os.path.abspath(folder)), _check_regular(archive)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep_dead_temps(folder.parent)
+        _check_free_space(folder, before.st_size)
         temp = folder.parent / f".tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}-{folder.name}"
         temp.mkdir(mode=0o700)
     except OSError as error:
         raise MachineError(f"{folder}: can't be written: {error.strerror}") from error
     try:
         unpacked = _unpack_all(archive, temp, sha256, limits, progress)
+        _check_unchanged(archive, before)
         _publish(temp, folder, unpacked)
         return unpacked
     except OSError as error:  # of writing: those of reading are DataErrors by now
         raise MachineError(f"{folder}: can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _check_regular(archive: str | os.PathLike) -> os.stat_result:
+    """The state of a regular file; opening a FIFO would wait for ever, a device may have no end."""
+    try:
+        status = os.stat(archive)
+    except OSError as error:
+        raise DataError(archive, (error.strerror or str(error)).lower()) from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe" if stat.S_ISFIFO(status.st_mode) else "device"
+        raise DataError(archive, f"is a {kind}; want a regular file: .tar.gz or .tar")
+    return status
+
+
+def _check_unchanged(archive: str | os.PathLike, before: os.stat_result) -> None:
+    now = _check_regular(archive)
+    if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
+        raise DataError(archive, "changed while it was read: still being written?")
+
+
+def _check_free_space(folder: Path, num_bytes: int) -> None:
+    """Refuse at once what can't fit: an archive of speech unpacks to at least its own size."""
+    free = shutil.disk_usage(folder.parent).free
+    if free < num_bytes:
+        raise MachineError(f"{folder}: {free / 1e9:.2f} GB are free there; unpacking takes {num_bytes / 1e9:.2f} GB "
+                           "or more")
 
 
 def _unpack_all(archive, temp: Path, sha256: str, limits: UnpackLimits,
@@ -166,6 +197,7 @@ def _refuse_other_formats(archive, raw) -> None:
 
 def _write_member(stream: TarStream, member: Member, path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    files.failpoint("unpack")
     with open(descriptor, "wb") as output:
         left = member.size
         while left:
@@ -189,10 +221,16 @@ def _publish(temp: Path, folder: Path, unpacked: Unpacked) -> None:
     files.write_json(content / _FACTS, {"sha256": unpacked.sha256, "num_files": unpacked.num_files,
                                         "num_bytes": unpacked.num_bytes})
     content.chmod(0o755)
+    files.failpoint("publish-folder")
     if os.path.lexists(folder):
         grave = temp.with_name(f"{temp.name}-old")
         folder.rename(grave)
-        content.rename(folder)
+        try:
+            files.failpoint("replace-folder")
+            content.rename(folder)
+        except OSError:
+            grave.rename(folder)
+            raise
         shutil.rmtree(grave, ignore_errors=True)
     else:
         content.rename(folder)

@@ -25,6 +25,7 @@ _REFUSED_KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a charact
 _MAX_EXTENSION_BYTES = 1 << 16  # of a long name or a pax header
 _MAX_COMPONENT_BYTES = 255      # what Linux file systems take
 _MAX_PATH_BYTES = 1024
+_MAX_DEPTH = 32                 # folders in a path: thousands of deep paths would use up a file system's entries
 _MAX_TIME = 1 << 33
 _CHUNK = 1 << 20
 
@@ -33,7 +34,7 @@ _CHUNK = 1 << 20
 class UnpackLimits:
     """What an archive may grow to; beyond it is taken for a bomb."""
 
-    num_files: int = 2_000_000
+    num_files: int = 2_000_000  # and as many folders
     file_bytes: int = 8 << 30
     total_bytes: int = 512 << 30
     ratio: float = 100.0  # unpacked bytes for one of the archive's: speech gives 1 to 3, gzip can reach 1,027
@@ -63,6 +64,7 @@ class TarStream:
         self.path = path
         self.limits = limits
         self.num_files = 0
+        self.num_folders = 0
         self.place = "at its start"
         self._raw = raw
         self._num_bytes = 0
@@ -155,8 +157,9 @@ def _one_member(stream: TarStream, header: "_Header", raw_name: bytes, pax_size:
     if size > stream.limits.file_bytes:
         raise stream.fault(f"'{name}' has {size:,} bytes; at most {stream.limits.file_bytes:,} are taken")
     stream.num_files += not is_folder
-    if stream.num_files > stream.limits.num_files:
-        raise stream.fault(f"holds more than {stream.limits.num_files:,} files")
+    stream.num_folders += is_folder
+    if max(stream.num_files, stream.num_folders) > stream.limits.num_files:
+        raise stream.fault(f"holds more than {stream.limits.num_files:,} {'folders' if is_folder else 'files'}")
     stream.place = f"in '{name}'"
     yield Member(parts, size, header.time, is_folder)
     stream.read(-size % BLOCK)
@@ -228,6 +231,8 @@ def _check_name(raw: bytes) -> tuple[str | None, tuple[str, ...]]:
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in parts:
         return "has '..' in its path", ()
+    if len(parts) > _MAX_DEPTH:
+        return f"has a path of {len(parts)} folders; at most {_MAX_DEPTH} are taken", ()
     if len(raw) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_COMPONENT_BYTES for part in parts):
         return f"has a name longer than {_MAX_COMPONENT_BYTES} bytes, or a path longer than {_MAX_PATH_BYTES}", ()
     return None, parts

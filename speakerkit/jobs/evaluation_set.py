@@ -96,10 +96,11 @@ def _find_trials(folder: Path, trials: str) -> Path:
 def _find_recordings(folder: Path, ids: list[str], suffix: str, trials_path: str, lines: Iterable[int],
                      faults: list[DataError]) -> dict[str, str]:
     """id -> path; ids are only compared with the names that are there, so that none leads out of the folder."""
-    names = {name for name in os.listdir(folder) if name.endswith(_EXTENSIONS)}
+    names = {os.path.relpath(os.path.join(place, name), folder) for place, _, files in os.walk(folder)
+             for name in files if name.endswith(_EXTENSIONS)}
     found = {}
     for name, line in zip(ids, lines, strict=True):
-        stem = name.removeprefix(f"{folder.name}/")
+        stem = _name_inside(folder, name)
         for extension in _EXTENSIONS:
             stem = stem.removesuffix(extension)
         other = stem.removesuffix(suffix) if suffix and stem.endswith(suffix) else stem + suffix
@@ -111,3 +112,12 @@ def _find_recordings(folder: Path, ids: list[str], suffix: str, trials_path: str
             faults.append(DataError(trials_path, f"'{name}' has no recording in {folder}: want {' or '.join(wanted)}",
                                     int(line)))
     return found
+
+
+def _name_inside(folder: Path, name: str) -> str:
+    """A listed path from `folder` on: `test/x.wav`, `./eval/test/x.wav` and the whole path name one recording."""
+    parts = [part for part in name.removeprefix(f"{folder}/").split("/") if part != "."]
+    for count in range(len(parts) - 1, 0, -1):
+        if tuple(parts[:count]) in (folder.parts[-count:], ("eval", folder.name)):
+            return "/".join(parts[count:])
+    return "/".join(parts)

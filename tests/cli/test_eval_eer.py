@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -148,6 +149,59 @@ def test_a_folder_gives_the_same_and_changed_options_need_overwrite(run, members
     assert (tmp_path / "out" / "emb.ark").exists()
 
 
+def as_flac(wav):
+    stream = io.BytesIO()
+    soundfile.write(stream, *soundfile.read(io.BytesIO(wav), dtype="int16"), format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("top, line, labels, enrol_name, audio", [
+    ("eval/", "{enrol} {test}-speech-01-001 {label}\n", ("nontarget", "target"), "{}-enroll", "wav"),
+    ("", "{enrol} {test}-speech-01-001.wav {label}\n", ("0", "1"), "{}-enroll", "flac"),
+    ("./", "enroll/{enrol}-enroll.wav test/{test}-speech-01-001.wav {label}\r\n", ("0", "1"), "{}", "wav"),
+    ("CN-Celeb_flac/eval/", "{enrol}-enroll test/{test}-speech-01-001.wav {label}\n", ("0", "1"), "{}-enroll",
+     "flac"),  # the published archive's own way
+    ("a/eval/", "{enrol}-enroll.flac eval/test/{test}-speech-01-001 {label}\n", ("nontarget", "target"), "{}",
+     "flac"),
+])
+def test_every_form_of_the_package_gives_the_same(run, members, tmp_path, top, line, labels, enrol_name, audio):
+    form = {}
+    for name, data in members.items():
+        name = name.removeprefix("eval/")
+        if name.startswith("lists/"):
+            data = "".join(line.format(enrol=enrol, test=test, label=labels[enrol == test])
+                           for enrol in SPEAKERS for test in SPEAKERS).encode()
+        else:
+            name = name.replace("-enroll", enrol_name.format("")).replace(".wav", f".{audio}")
+            data = as_flac(data) if audio == "flac" else data
+        form[top + name] = data
+    if top == "a/eval/":
+        form["a/README"] = b"more than eval/ at the top"
+    code, out, err = run(write_tarball(tmp_path / "form.tar.gz", form))
+    assert code == 0, err
+    assert (out["num_target"], out["num_nontarget"]) == ("3", "6")
+    scores = [float(row.split()[2]) for row in (tmp_path / "out" / "scores").read_text().splitlines()]
+    plain_code, plain, _ = run(write_tarball(tmp_path / "plain.tar.gz", members), output_dir=tmp_path / "plain")
+    wanted = [float(row.split()[2]) for row in (tmp_path / "plain" / "scores").read_text().splitlines()]
+    assert (plain_code, scores, out) == (0, wanted, plain)
+
+
+def test_another_list_is_another_result(run, members, tmp_path):
+    lists = "eval/lists/trials.lst"
+    rows = members["eval/lists/trials.lst.speech"].decode().splitlines(keepends=True)
+    tarball = write_tarball(tmp_path / "two.tar.gz", members | {lists: "".join(rows[:5]).encode()})
+    assert run(tarball)[0] == 0
+    code, out, err = run(tarball, "--trials", "lists/trials.lst")
+    assert (code, out) == (2, {})
+    assert "trials has changed since" in err and "--overwrite" in err
+    code, out, err = run(tarball, "--trials", "lists/trials.lst", "--json", tmp_path / "j", "--overwrite")
+    assert (code, out["num_target"], out["num_nontarget"]) == (0, "2", "3"), err
+    assert json.loads((tmp_path / "j").read_text())["protocol"]["trials"].endswith("/eval/lists/trials.lst")
+    code, out, err = run(tarball, "--trials", "lists/trials.lst.vocals")
+    assert (code, out) == (1, {})
+    assert "no such list of trials; --trials can name lists/trials.lst, lists/trials.lst.speech" in err
+
+
 def test_the_default_place_is_named_after_the_model(run, tarball, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(tarball, output_dir=None)[0] == 0
@@ -198,12 +252,15 @@ def test_hostile_archives(run, members, tmp_path, name, kind, message):
     ("page.tar.gz", "page.tar.gz: is a web page"),
     ("cut.tar.gz", "cut.tar.gz: cut or still being written"),
     ("folder", "folder: holds no enroll/ and test/"),
+    ("pipe", "pipe: is a pipe; want a regular file: .tar.gz or .tar"),
+    ("/dev/zero", "/dev/zero: is a device; want a regular file"),
     ("list.tar.gz", "trials.lst.speech:9: label is 'yes'; want target/nontarget or 1/0, one vocabulary a file"),
     ("missing.tar.gz", "trials.lst.speech:2: 'id00801-speech-01-001' has no recording in"),
 ])
 def test_refusals_before_any_work(run, members, tmp_path, monkeypatch, corpus, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "page.tar.gz").write_text("<!DOCTYPE html>" + "x" * 100)
     whole = write_tarball(tmp_path / "whole.tar.gz", members).read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(whole[:-4])

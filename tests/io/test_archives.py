@@ -11,7 +11,7 @@ import tarfile
 
 import pytest
 
-from speakerkit.errors import ConfigError, DataError
+from speakerkit.errors import ConfigError, DataError, MachineError
 from speakerkit.io.archives import UnpackLimits, unpack_archive, unpack_once
 from speakerkit.io.files import sha256_file
 
@@ -116,6 +116,7 @@ HOSTILE = {
     "H7 300 bytes": (gnu_long(b"n" * 300), "has a name longer than 255 bytes"),
     "H7 backslash": (tar_bytes(member("..\\evil")), "or a backslash"),
     "H7 right-to-left": (tar_bytes(member("a\u202egpj.wav")), "or invisible character"),
+    "deep folders": (gnu_long(b"d/" * 40 + b"f"), "has a path of 41 folders; at most 32 are taken"),
     "no name": (tar_bytes(member("./.")), "names no file"),
     "H8 twice": (tar_bytes(member("a"), member("./a")), "'a' is there twice"),
     "H8 file and folder": (tar_bytes(member("a"), member("a/b")), "'a/b' is a file and a folder in one"),
@@ -208,6 +209,7 @@ def test_pax_sizes_and_globals(tmp_path):
 
 @pytest.mark.parametrize("limits, message", [
     (UnpackLimits(num_files=2), "holds more than 2 files"),
+    (UnpackLimits(num_files=0), "holds more than 0 folders"),
     (UnpackLimits(file_bytes=699), "'eval/enroll/a.wav' has 700 bytes; at most 699 are taken"),
     (UnpackLimits(total_bytes=2000), "unpacks to more than 2,000 bytes"),
     (UnpackLimits(ratio=5, ratio_from_bytes=4000), "times its size .*; at most 5 is taken"),
@@ -246,6 +248,43 @@ def test_other_files(tmp_path, data, message):
     (tmp_path / "x.tar.gz").write_bytes(data)
     with pytest.raises(DataError, match=message):
         unpack(tmp_path / "x.tar.gz", tmp_path / "eval")
+
+
+def test_an_archive_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "pipe", "is a pipe"), ("/dev/zero", "is a device")):
+        with pytest.raises(DataError, match=f"{message}; want a regular file"):
+            unpack_once(path, tmp_path / "eval")
+
+
+def test_an_archive_that_changes_while_it_is_read(tmp_path):
+    archive = write_tar(tmp_path / "x.tar.gz", *GOOD)
+
+    with pytest.raises(DataError, match="changed while it was read: still being written"):
+        unpack_once(archive, tmp_path / "eval", progress=lambda num_bytes: os.utime(archive, (num_bytes, num_bytes)))
+    assert os.listdir(tmp_path) == ["x.tar.gz"]
+
+
+@pytest.mark.parametrize("point", ["unpack:1", "unpack:3", "publish-folder:1", "replace-folder:1"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, point):
+    folder, archive = tmp_path / "eval", write_tar(tmp_path / "x.tar.gz", *GOOD)
+    unpack_once(write_tar(tmp_path / "old.tar.gz", member("old")), folder)
+    monkeypatch.setenv("SPEAKERKIT_FAULT", f"{point}:enospc")
+    monkeypatch.setattr("speakerkit.io.output._fault_counts", {})
+    with pytest.raises(MachineError, match="eval: can't be written: No space left on device"):
+        unpack_once(archive, folder, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["eval", "old.tar.gz", "x.tar.gz"]
+    assert tree(folder) == {"old": BODY}
+    unpack_once(archive, folder, overwrite=True)
+    assert tree(folder) == UNPACKED
+
+
+def test_too_little_space_is_said_before_the_work(tmp_path, monkeypatch):
+    archive = write_tar(tmp_path / "x.tar.gz", *GOOD)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(MachineError, match=r"0.00 GB are free there; unpacking takes 0.00 GB or more"):
+        unpack_once(archive, tmp_path / "eval", progress=lambda num_bytes: pytest.fail("began to unpack"))
+    assert os.listdir(tmp_path) == ["x.tar.gz"]
 
 
 def test_missing_archive(tmp_path):

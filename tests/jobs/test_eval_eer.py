@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,29 @@ def test_names_of_lists_and_files(make_set, enrol_file, enrol, test):
     assert found.trials.is_target.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("enrol, test", [
+    ("enroll/a-enroll.wav", "test/b.flac"),          # as CN-Celeb's own lists have the test side
+    ("./enroll/a", "./test/b"),
+    ("eval/enroll/a-enroll", "eval/test/b.wav"),
+    ("./eval/enroll/a", "./eval/test/b"),
+    ("FOLDER/enroll/a.flac", "FOLDER/test/b"),
+])
+def test_lists_with_paths(make_set, tmp_path, enrol, test):
+    folder = tmp_path / "eval"
+    enrol, test = enrol.replace("FOLDER", str(folder)), test.replace("FOLDER", str(folder))
+    found = read_evaluation_set(make_set(["enroll/a-enroll.wav", "test/b.wav", "test/c.wav"],
+                                         [f"{enrol} {test} 1", f"{enrol} c 0"]), LIST)
+    assert found.recordings == {enrol: f"{folder}/enroll/a-enroll.wav", test: f"{folder}/test/b.wav",
+                                "c": f"{folder}/test/c.wav"}
+
+
+def test_recordings_in_folders_of_their_speakers(make_set):
+    folder = make_set(["enroll/a.wav", "test/s1/x.wav", "test/s2/x.wav"],
+                      ["a test/s1/x.wav target", "a s2/x nontarget"])
+    assert [path.removeprefix(f"{folder}/") for path in read_evaluation_set(folder, LIST).recordings.values()] == [
+        "enroll/a.wav", "test/s1/x.wav", "test/s2/x.wav"]
+
+
 def test_the_name_in_the_list_comes_first_and_wav_before_flac(make_set):
     folder = make_set(["enroll/a.wav", "enroll/a-enroll.wav", "enroll/a-enroll.flac", "test/b.wav", "test/b.flac",
                        "test/c.wav"], ["a-enroll b target", "a c nontarget"])
@@ -63,6 +87,9 @@ FILES = ["enroll/a-enroll.wav", "enroll/x.wav", "test/b.wav", "test/c.wav", "tes
     (["a b target", "z c nontarget"], 2, "'z' has no recording in FOLDER/enroll: want z.wav or z.flac or z-enroll.wav"),
     (["a b target", "a d nontarget"], 2, "'d' has no recording in FOLDER/test: want d.wav or d.flac"),
     (["a b target", "a ../enroll/x nontarget"], 2, "'../enroll/x' has no recording in FOLDER/test"),
+    (["a b target", "a test/../enroll/x nontarget"], 2, "'test/../enroll/x' has no recording in FOLDER/test"),
+    (["a b target", "a other/test/c nontarget"], 2, "'other/test/c' has no recording in FOLDER/test"),
+    (["a b target", "a enroll/c nontarget"], 2, "'enroll/c' has no recording in FOLDER/test"),
     (["a b target", "/etc/passwd c nontarget"], 2, "'/etc/passwd' has no recording"),
     (["a b target", "x x nontarget"], 2, "'x' names an enrolment and a test recording"),
     (["a b", "a c"], None, "trials have no labels: EER needs both classes"),
@@ -123,17 +150,18 @@ def test_result_page(tmp_path):
 
 
 # One process imports torch once and forks for each run; it has read no trials itself, for polars can't be forked.
+# Archive, folders and outputs all count as places to be killed at: unpacking too.
 RUN_KILLED = """
 import os, sys
 import torch, speakerkit.inference.extractor
 from speakerkit.cli import eval_eer
 
-folder, options = sys.argv[1], sys.argv[2:]
+corpus, folder, options = sys.argv[1], sys.argv[2], sys.argv[3:]
 
 def run(output_dir, fault):
     if (pid := os.fork()) == 0:
         os.environ["SPEAKERKIT_FAULT"] = fault
-        os._exit(eval_eer.main([folder, *options, "--quiet", "--output-dir", output_dir]))
+        os._exit(eval_eer.main([corpus, *options, "--quiet", "--output-dir", output_dir]))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 codes = [run(folder + "/undisturbed", "")]
@@ -154,8 +182,10 @@ def test_killed_again_and_again_ends_as_undisturbed(small_model, tmp_path, read_
     (tmp_path / "eval" / LIST).write_text("".join(
         f"s{e} s{t}-speech-1 {'target' if e == t else 'nontarget'}\n" for e in (0, 1) for t in (0, 1)))
     options = ["--model", small_model, "--nj", 1, "--precision", "float32", "--device", "cpu"]
-    result = subprocess.run([sys.executable, "-c", RUN_KILLED, tmp_path, *map(str, options)], capture_output=True,
-                            text=True, timeout=380, check=False)
+    with tarfile.open(tmp_path / "eval.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "eval", "eval")
+    result = subprocess.run([sys.executable, "-c", RUN_KILLED, tmp_path / "eval.tar.gz", tmp_path,
+                             *map(str, options)], capture_output=True, text=True, timeout=380, check=False)
     assert result.returncode == 0, result.stderr
     first, *codes, last = map(int, result.stdout.splitlines()[-1].split())
     assert (first, last) == (0, 0), result.stderr
@@ -163,6 +193,7 @@ def test_killed_again_and_again_ends_as_undisturbed(small_model, tmp_path, read_
     assert len(codes) >= 4
     undisturbed, killed = read_tree(tmp_path / "undisturbed"), read_tree(tmp_path / "killed")
     assert killed.keys() == undisturbed.keys()
-    for name in ("scores", "emb.ark", "wav.scp"):
+    for name in ("scores", "emb.ark", "eval/test/s1-speech-1.wav"):
         assert killed[name] == undisturbed[name]
+    assert killed["wav.scp"].replace(b"/killed", b"/undisturbed") == undisturbed["wav.scp"]
     assert killed["result.json"].replace(b"/killed", b"/undisturbed") == undisturbed["result.json"]
