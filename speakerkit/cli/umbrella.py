@@ -13,6 +13,7 @@ VERBS = {
     "extract-embeddings": ("extract_embeddings", "one embedding a recording, wav.scp to ark/scp"),
     "score-trials": ("score_trials", "cosine scores for a list of trials"),
     "compute-metrics": ("compute_metrics", "EER and minDCF of scored trials"),
+    "break-down-results": ("break_down_results", "EER and minDCF by genre, duration, gender, room, ..."),
     "eval-eer": ("eval_eer", "EER and minDCF of a model on the cnceleb-eval tarball or folder"),
     "verify-speakers": ("verify_speakers", "are two recordings of the same person?"),
     "model-info": ("model_info", "what a model file or a training configuration is"),

@@ -16,7 +16,7 @@ from speakerkit.io.files import open_output
 from speakerkit.io.text_lines import read_lines
 
 __all__ = ["Segment", "Table", "id_fault", "parse_number", "read_lines", "read_segments", "read_spk2utt",
-           "read_table", "read_utt2spk", "resolve_path", "sort_key", "split_fields", "write_table"]
+           "read_table", "read_utt2spk", "read_utt2value", "resolve_path", "sort_key", "split_fields", "write_table"]
 
 log = logging.getLogger(__name__)
 
@@ -124,15 +124,24 @@ def read_table(path: str | os.PathLike, value_name: str = "path") -> Table:
 
 def read_utt2spk(path: str | os.PathLike) -> Table:
     """Read '<utt-id> <spk-id>' lines, exactly two fields; raises as read_table does."""
+    return _read_two_fields(path, "'<utt-id> <spk-id>'")
+
+
+def read_utt2value(path: str | os.PathLike) -> Table:
+    """Read '<id> <value>' lines such as utt2genre or utt2dur, a value being one word; raises as read_table does."""
+    return _read_two_fields(path, "'<id> <value>'")
+
+
+def _read_two_fields(path: str | os.PathLike, wanted: str) -> Table:
     faults: list[DataError] = []
-    table = _collect(path, "'<utt-id> <spk-id>' a line", faults)
-    for utt_id, spk_id in table.values.items():
-        num_fields = 1 + len(split_fields(spk_id)) if spk_id else 1
-        fault = id_fault(spk_id)
+    table = _collect(path, f"{wanted} a line", faults)
+    for key, value in table.values.items():
+        num_fields = 1 + len(split_fields(value)) if value else 1
+        fault = id_fault(value)
         if num_fields != 2:
-            faults.append(table.fault(utt_id, f"{num_fields} fields; wanted '<utt-id> <spk-id>'"))
+            faults.append(table.fault(key, f"{num_fields} fields; wanted {wanted}"))
         elif fault is not None:
-            faults.append(table.fault(utt_id, fault))
+            faults.append(table.fault(key, fault))
     _raise_in_order(faults)
     return table
 

@@ -53,6 +53,21 @@ class ScoringOptions:
     point: OperatingPoint = OperatingPoint()
 
 
+class ScoredTrials(NamedTuple):
+    """Labelled trials with their scores.
+
+    Attributes:
+        trials: of both classes.
+        scores: (num_trials,) float64, in the trials' order.
+        scores_sha256: of the score file's bytes.
+        scores_path: that file.
+    """
+    trials: Trials
+    scores: np.ndarray
+    scores_sha256: str
+    scores_path: str
+
+
 def format_metrics(metrics: Mapping[str, object]) -> str:
     """Metrics as text, a name and a value a line; a threshold of infinity (None in JSON) is `inf`."""
     return "".join(f"{name} {math.inf if metrics[name] is None else metrics[name]:{text_format}}\n"
@@ -180,11 +195,16 @@ def measure(trials: Trials, scores: np.ndarray, point: OperatingPoint) -> dict[s
     if fault := why_no_metrics(trials):
         raise DataError(trials.path, f"{fault}: EER needs both classes")
     metrics = compute_metrics(scores, trials.is_target, *point)
-    num_errors = metrics["eer_percent"] / 100 * min(metrics["num_target"], metrics["num_nontarget"])
+    num_errors = errors_at_eer(metrics)
     if num_errors < FEW_ERRORS:
         log.info("the EER rests on %.0f errors of the rarer kind; below %d it is likely off by more than 30 %%",
                  num_errors, FEW_ERRORS)
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def errors_at_eer(metrics: Mapping[str, int | float]) -> float:
+    """How many errors of the rarer kind an EER rests on; below FEW_ERRORS it says little."""
+    return metrics["eer_percent"] / 100 * min(metrics["num_target"], metrics["num_nontarget"])
 
 
 def make_protocol(trials: Trials, enrolment: str, point: OperatingPoint,
@@ -217,18 +237,28 @@ def measure_score_file(trials_path: str, scores_path: str, options: ScoringOptio
             scores and trials that differ.
         ConfigError: both are standard input.
     """
+    scored = read_scored_trials(trials_path, scores_path, options)
+    report.update(count_trials(scored.trials, {}))
+    report.update(measure(scored.trials, scored.scores, options.point))
+    report["protocol"] = protocol_of_score_file(scored, options.point)
+
+
+def read_scored_trials(trials_path: str, scores_path: str, options: ScoringOptions) -> ScoredTrials:
+    """Labelled trials and their scores, matched pair by pair; raises as `measure_score_file`."""
     if trials_path == scores_path == "-":
         raise ConfigError("only one of trials and scores can be standard input")
     trials = read_trials(trials_path, options.label_first)
     if fault := why_no_metrics(trials):  # said before millions of scores are read
         raise DataError(trials.path, f"{fault}: EER needs both classes")
-    scores, scores_sha256 = read_scores_and_hash(scores_path, trials)
-    report.update(count_trials(trials, {}))
-    report.update(measure(trials, scores, options.point))
-    made_by = _protocol_of_scores(scores_path, scores_sha256)
-    source = {"scores": scores_path, "scores_sha256": scores_sha256}
+    return ScoredTrials(trials, *read_scores_and_hash(scores_path, trials), scores_path)
+
+
+def protocol_of_score_file(scored: ScoredTrials, point: OperatingPoint) -> dict[str, object]:
+    """What the metrics of a score file are metrics of; the model where score-trials' manifest tells it."""
+    made_by = _protocol_of_scores(scored.scores_path, scored.scores_sha256)
+    source = {"scores": scored.scores_path, "scores_sha256": scored.scores_sha256}
     source |= {fact: made_by.get(fact) for fact in _MODEL_FACTS}
-    report["protocol"] = make_protocol(trials, made_by.get("enrolment", "unknown"), options.point, source)
+    return make_protocol(scored.trials, made_by.get("enrolment", "unknown"), point, source)
 
 
 def _protocol_of_scores(scores_path: str, scores_sha256: str) -> dict:
