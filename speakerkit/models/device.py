@@ -5,23 +5,27 @@ import functools
 import logging
 import platform
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from speakerkit.errors import ConfigError
+
+if TYPE_CHECKING:  # what a processor can do is asked without torch too
+    import torch
+    from torch import nn
 
 log = logging.getLogger(__name__)
 # mallopt's parameter numbers in glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> "torch.device":
     """The device that ``--device`` means; auto is a GPU where torch can use one.
 
     Raises:
         ConfigError: a GPU is asked for and there is none, or not that many.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda"):
@@ -43,29 +47,35 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
+def has_fast_bfloat16(device: "torch.device") -> bool:
     """Whether bfloat16 convolutions are faster than float32 there: AMX or AVX512-BF16, or a GPU since Ampere."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
+def choose_precision(name: str, device: "torch.device") -> "torch.dtype":
     """The precision that ``--precision`` means; auto is said once."""
+    import torch
+
     if name == "auto":
         name = "bfloat16" if has_fast_bfloat16(device) else "float32"
         log.info("precision %s on %s (--precision auto)", name, describe_device(device))
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
-def precision_name(precision: torch.dtype) -> str:
+def precision_name(precision: "torch.dtype") -> str:
     """float32 or bfloat16."""
     return str(precision).removeprefix("torch.")
 
 
-def describe_device(device: torch.device) -> str:
+def describe_device(device: "torch.device") -> str:
     """The device in words."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     extra = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in cpu_flags()]
     return f"{platform.machine()} CPU" + (f" with {extra[0]}" if extra else "")
@@ -85,6 +95,8 @@ def keep_freed_memory() -> None:
     libc.mallopt(M_TOP_PAD, 64 << 20)
 
 
-def to_channels_last(network: nn.Module) -> nn.Module:
+def to_channels_last(network: "nn.Module") -> "nn.Module":
     """Kernels laid out so that convolutions read channels side by side: faster on CPUs and on tensor cores."""
+    import torch
+
     return network.to(memory_format=torch.channels_last)

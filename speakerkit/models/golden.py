@@ -1,12 +1,17 @@
 """A model's golden vector: the embedding of a fixed two-second signal, kept in its file and checked at load."""
 
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import nn
 
 from speakerkit.config import FbankConfig, ModelConfig
-from speakerkit.features.fbank import compute_fbank
-from speakerkit.features.mean_norm import subtract_mean
+from speakerkit.errors import DataError
+
+if TYPE_CHECKING:  # a model that runs without torch is checked without it
+    import torch
+    from torch import nn
 
 SECONDS = 2.0
 SEED = 1
@@ -23,20 +28,47 @@ def golden_signal(sample_rate: int) -> np.ndarray:
     return (0.2 * swell * (noise + 0.3 * hum)).astype(np.float32)
 
 
-def prepare_features(samples: torch.Tensor, fbank: FbankConfig, model: ModelConfig) -> torch.Tensor:
+def prepare_features(samples: "torch.Tensor", fbank: FbankConfig, model: ModelConfig) -> "torch.Tensor":
     """(1, num_frames, columns): the features as the network wants them, of one utterance at the fbank's rate.
 
     Dither, where a model asks for it, is drawn from one fixed seed: an embedding never depends on what came before.
     """
+    import torch
+
+    from speakerkit.features.fbank import compute_fbank
+    from speakerkit.features.mean_norm import subtract_mean
+
     dither = torch.Generator(samples.device).manual_seed(0) if fbank.dither > 0 else None
     features = compute_fbank(samples, fbank, generator=dither)
     return (subtract_mean(features) if model.mean_norm else features).unsqueeze(0)
 
 
-@torch.inference_mode()
-def golden_embedding(network: nn.Module, fbank: FbankConfig, model: ModelConfig) -> np.ndarray:
+def golden_embedding(network: "nn.Module", fbank: FbankConfig, model: ModelConfig) -> np.ndarray:
     """(embedding_dim,) float32 of the golden signal, on the network's device and in its precision."""
+    import torch
+
     weight = next(network.parameters())
-    samples = torch.from_numpy(golden_signal(fbank.sample_rate)).to(weight.device)
-    features = prepare_features(samples, fbank, model).to(weight.dtype)
-    return network(features)[0].float().cpu().numpy()
+    with torch.inference_mode():
+        samples = torch.from_numpy(golden_signal(fbank.sample_rate)).to(weight.device)
+        features = prepare_features(samples, fbank, model).to(weight.dtype)
+        return network(features)[0].float().cpu().numpy()
+
+
+def compare_golden(
+    embedding: np.ndarray, stored: Sequence[float], path: str | os.PathLike, precision: str
+) -> float:
+    """Cosine between an embedding of the golden signal and the one that a file holds.
+
+    Raises:
+        DataError: it is below what the precision allows: damaged weights, or a machine that computes wrongly.
+    """
+    ours, stored = embedding.astype(np.float64), np.array(stored)
+    fits = len(stored) == len(ours)
+    cosine = float(ours @ stored / max(np.linalg.norm(ours) * np.linalg.norm(stored), 1e-30)) if fits else 0.0
+    if not cosine >= LEAST_COSINE[precision]:
+        raise DataError(
+            path,
+            f"gives another embedding for its golden signal: cosine {cosine:.7f}; "
+            f"want at least {LEAST_COSINE[precision]} in {precision}",
+        )
+    return cosine

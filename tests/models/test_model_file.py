@@ -13,7 +13,7 @@ import torch
 
 from speakerkit.config import FbankConfig
 from speakerkit.errors import DataError
-from speakerkit.models import model_file
+from speakerkit.models import model_file, model_info
 from speakerkit.models.golden import golden_embedding, golden_signal
 from speakerkit.models.model_file import ModelInfo, find_model, load_model, read_info, save_model
 from speakerkit.models.resnet import make_network
@@ -60,7 +60,7 @@ def change_facts(path: Path, **changes) -> None:
     header, tensors = split_file(path)
     facts = json.loads(header["__metadata__"]["speakerkit"]) | changes
     if "facts_sha256" not in changes:
-        facts["facts_sha256"] = model_file.hash_facts(facts)
+        facts["facts_sha256"] = model_info.hash_facts(facts)
     header["__metadata__"]["speakerkit"] = json.dumps(facts)
     join_file(path, header, tensors)
 
@@ -249,7 +249,7 @@ def test_weights_that_are_not_finite(tmp_path, saved, network, info, value):
     header, _ = split_file(saved)
     tensors = model_file.model_tensors(network)
     facts = json.loads(header["__metadata__"]["speakerkit"]) | {"weights_sha256": model_file.hash_weights(tensors)}
-    facts["facts_sha256"] = model_file.hash_facts(facts)
+    facts["facts_sha256"] = model_info.hash_facts(facts)
     saved.write_bytes(safetensors.torch.save(tensors, metadata={"speakerkit": json.dumps(facts)}))
     with pytest.raises(DataError, match="'embedding.weight' holds values that aren't finite"):
         load_model(saved)
@@ -290,7 +290,7 @@ def test_find_a_bundled_model(saved, tmp_path, monkeypatch):
     package = tmp_path / "speakerkit"
     (package / "models").mkdir(parents=True)
     (package / "pretrained").mkdir()
-    monkeypatch.setattr(model_file, "__file__", str(package / "models/model_file.py"))
+    monkeypatch.setattr(model_info, "__file__", str(package / "models/model_info.py"))
     monkeypatch.delenv("SPEAKERKIT_MODEL", raising=False)
     with pytest.raises(DataError, match="no model is bundled with this installation; name one"):
         find_model(None)
