@@ -147,20 +147,30 @@ def _channel(text: str) -> int | str:
     return "mix" if text == "mix" else _number(int, 0, 65535, text)
 
 
+def _channel_or_random(text: str) -> int | str:
+    return "random" if text == "random" else _channel(text)
+
+
 def _max_bad(text: str) -> tuple[float, bool]:
     if text.endswith("%"):
         return _number(float, 0, 100, text[:-1]) / 100, True
     return _number(int, 0, 10**12, text), False
 
 
-def add_audio_options(parser: argparse.ArgumentParser, max_bad: bool = True) -> None:
-    """How recordings are read, and how many bad ones are left out."""
+def add_audio_options(parser: argparse.ArgumentParser, max_bad: bool = True, random_channel: bool = False) -> None:
+    """How recordings are read, and how many bad ones are left out.
+
+    Args:
+        max_bad: whether there is an option --max-bad.
+        random_channel: whether --channel takes 'random' (where all else reads the first: ``audio_options``).
+    """
     group = parser.add_argument_group("recordings")
+    drawn = ", or one drawn for each chunk" if random_channel else ""
     group.add_argument(
         "--channel",
-        type=_channel,
-        metavar="N|mix",
-        help="the channel of multi-channel recordings, from 0, or their mean; without it they are an error",
+        type=_channel_or_random if random_channel else _channel,
+        metavar="N|mix|random" if random_channel else "N|mix",
+        help=f"the channel of multi-channel recordings, from 0, or their mean{drawn}; without it they are an error",
     )
     group.add_argument(
         "--pcm-rate",
@@ -196,7 +206,7 @@ def audio_options(args: argparse.Namespace):
     from speakerkit.io.audio import AudioOptions
 
     return AudioOptions(
-        channel=args.channel,
+        channel=0 if args.channel == "random" else args.channel,
         pcm_rate=args.pcm_rate,
         min_duration_s=args.min_duration,
         accept_truncated=args.accept_truncated,

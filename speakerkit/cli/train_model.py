@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     entry.add_nj_option(parser)
     entry.add_seed_option(parser)
     entry.add_output_options(parser)
-    entry.add_audio_options(parser)
+    entry.add_audio_options(parser, random_channel=True)
     return entry.run(parser, train_model, argv)
 
 
@@ -62,6 +62,7 @@ def train_model(args: argparse.Namespace) -> None:
         training_data=args.training_data,
         domain=args.domain,
         licence=args.licence,
+        random_channel=args.channel == "random",
     )
     train.train_model(
         args.train_dir, args.exp_dir, system, options, entry.audio_options(args), entry.max_bad(args), args.report

@@ -118,14 +118,15 @@ class WaveChunks:
 
     def _take(self, recording: Recording, speed: float, count: int, generator: np.random.Generator) -> np.ndarray:
         """(count,) samples at the fbank's rate from a random place; a short recording is repeated."""
+        channel = recording.draw_channel(generator)
         ratio = speed * recording.sample_rate / self.fbank.sample_rate  # input samples a output sample
         room = recording.num_samples - int(np.ceil(count * ratio))
         if room < 0:
-            whole = recording.read(0, recording.num_samples)
+            whole = recording.read(0, recording.num_samples, channel)
             return repeated(speed_chunk(whole, ratio, int(len(whole) / ratio), 0), count, generator)
         start = int(generator.integers(room + 1))
         first, length = chunk_span(count, ratio, start, recording.num_samples)
-        samples = recording.read(first, length)
+        samples = recording.read(first, length, channel)
         samples = speed_chunk(samples, ratio, count, start - first)
         return samples if len(samples) == count else repeated(samples, count, generator)
 

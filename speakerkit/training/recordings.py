@@ -22,14 +22,23 @@ class Recording:
     num_samples: int  # at its own rate
     channel: int | str | None = None
     pcm_rate: int | None = None
+    num_drawn: int = 1  # where above 1, a channel is drawn among so many, the first ones
 
-    def read(self, first: int, count: int) -> np.ndarray:
+    def draw_channel(self, generator: np.random.Generator) -> int | str | None:
+        """The channel to read: drawn where it is to be random and there are several, else the chosen one."""
+        return int(generator.integers(self.num_drawn)) if self.num_drawn > 1 else self.channel
+
+    def read(self, first: int, count: int, channel: int | str | None = None) -> np.ndarray:
         """(count,) float32 samples from the utterance's sample ``first`` on.
+
+        Args:
+            channel: as ``draw_channel`` gave it; None: the chosen one.
 
         Raises:
             RecordingError: what ``audio.read_chunk`` refuses.
         """
-        return audio.read_chunk(self.path, self.start + first, count, self.channel, self.pcm_rate)
+        channel = self.channel if channel is None else channel
+        return audio.read_chunk(self.path, self.start + first, count, channel, self.pcm_rate)
 
 
 def find_recordings(data: data_dir.DataDir) -> dict[str, tuple[str, float, float]]:
@@ -55,9 +64,12 @@ def find_recordings(data: data_dir.DataDir) -> dict[str, tuple[str, float, float
 
 
 def scan_recordings(
-    data: data_dir.DataDir, options: audio.AudioOptions, bad: BadRecordings, show: bool
+    data: data_dir.DataDir, options: audio.AudioOptions, bad: BadRecordings, show: bool, random_channel: bool = False
 ) -> tuple[list[str], list[Recording]]:
     """Every usable utterance's place in its recording, from the headers alone; the others are noted in ``bad``.
+
+    Args:
+        random_channel: a channel is drawn for each chunk of a recording that has several.
 
     Raises:
         DataError: what ``find_recordings`` refuses.
@@ -81,7 +93,10 @@ def scan_recordings(
             bad.add(utt_id, RecordingError(path, "too-short", detail))
             continue
         utt_ids.append(utt_id)
-        recordings.append(Recording(path, info.sample_rate, start, end - start, options.channel, options.pcm_rate))
+        num_drawn = info.num_channels if random_channel else 1
+        recordings.append(
+            Recording(path, info.sample_rate, start, end - start, options.channel, options.pcm_rate, num_drawn)
+        )
     return utt_ids, recordings
 
 

@@ -21,13 +21,19 @@ log = logging.getLogger(__name__)
 
 
 def make_chunks(
-    train_dir: str | os.PathLike, system: SystemConfig, options: audio.AudioOptions, bad: BadRecordings, show: bool
+    train_dir: str | os.PathLike,
+    system: SystemConfig,
+    options: audio.AudioOptions,
+    bad: BadRecordings,
+    show: bool,
+    random_channel: bool = False,
 ) -> FeatureChunks | WaveChunks:
     """The chunks of a training directory: of feats.scp where it is, else of wav.scp.
 
     Args:
         bad: recordings whose headers show that they can't be used are noted here.
         show: a progress bar.
+        random_channel: draw a channel for each chunk of a recording that has several.
 
     Raises:
         DataError: a table at fault, nothing that can be used, fewer than two speakers.
@@ -37,9 +43,11 @@ def make_chunks(
     if data.utt2spk is None or (data.feats_scp is None and data.wav_scp is None):
         raise DataError(train_dir, "wanted utt2spk and feats.scp or wav.scp")
     if data.feats_scp is not None:
+        if random_channel:
+            raise ConfigError(f"{train_dir} has features already; a random channel needs the recordings themselves")
         chunks = _feature_chunks(data, system)
     else:
-        utt_ids, recordings = scan_recordings(data, options, bad, show)
+        utt_ids, recordings = scan_recordings(data, options, bad, show, random_channel)
         chunks = WaveChunks(
             utt_ids,
             [data.utt2spk.values[u] for u in utt_ids],

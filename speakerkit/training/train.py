@@ -45,6 +45,7 @@ class TrainOptions:
     training_data: str = ""  # words for its card
     domain: str = ""
     licence: str = ""
+    random_channel: bool = False  # of recordings that have several, drawn for each chunk
 
 
 def count_steps(system: SystemConfig, num_items: int) -> int:
@@ -97,9 +98,9 @@ def _train(
     train_dir, folder: Path, system: SystemConfig, options: TrainOptions, audio_options, allowed_bad, report: dict
 ) -> None:
     bad = BadRecordings(str(folder))
-    chunks = setup.make_chunks(train_dir, system, audio_options, bad, options.show)
+    chunks = setup.make_chunks(train_dir, system, audio_options, bad, options.show, options.random_channel)
     bad.judge(len(chunks.utt_ids) + len(bad.rows), allowed_bad, options.rerun)
-    identity = _identity(chunks, system, options)
+    identity = _identity(chunks, system, options, audio_options)
     _check_identity(folder, identity, options.overwrite)
     report.update(
         num_speakers=len(chunks.speakers),
@@ -124,9 +125,10 @@ def _train(
         log.info("training curve: %s", folder / "training_curve.png")
 
 
-def _identity(chunks, system: SystemConfig, options: TrainOptions) -> dict:
+def _identity(chunks, system: SystemConfig, options: TrainOptions, audio_options: audio.AudioOptions) -> dict:
     """What a resumed run must share with its beginning."""
     return {
+        "channel": "random" if options.random_channel else audio_options.channel,
         "system": as_dict(system),
         "seed": options.seed,
         "version": __version__,

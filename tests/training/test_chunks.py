@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from speakerkit.config import AugmentationConfig, FbankConfig
-from speakerkit.errors import DataError
+from speakerkit.config import AugmentationConfig, FbankConfig, SystemConfig
+from speakerkit.errors import ConfigError, DataError
 from speakerkit.features.fbank import compute_fbank
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.bad_recordings import BadRecordings
@@ -42,6 +44,49 @@ def test_every_place_is_reached(tmp_path):
     chunks = wave_chunks([recording, recording])
     firsts = {chunks._take(recording, 1.0, 2000, np.random.default_rng(seed))[0] for seed in range(100)}
     assert len(firsts) == 4  # starts 0, 1, 2 and 3
+
+
+def write_channels(path, num_channels, num_samples=16000):
+    """A recording whose channel is read off its samples: 0.1 all over in the first, 0.2 in the second, ..."""
+    soundfile.write(path, np.tile(0.1 * np.arange(1, num_channels + 1), (num_samples, 1)), 16000, subtype="FLOAT")
+    return Recording(str(path), 16000, 0, num_samples, channel=0, num_drawn=num_channels)
+
+
+@pytest.mark.parametrize("num_samples", [16000, 3000], ids=["long", "shorter than a chunk"])
+def test_a_random_channel_is_drawn_by_the_chunks_generator(tmp_path, num_samples):
+    recording = write_channels(tmp_path / "far.wav", 8, num_samples)
+    take = wave_chunks([recording, recording])._take
+    values = [take(recording, 1.0, 5000, np.random.default_rng(seed)) for seed in range(100)]
+    assert all(np.ptp(chunk) == 0 for chunk in values)  # one channel a chunk
+    assert {round(10 * float(chunk[0])) for chunk in values} == set(range(1, 9))
+    np.testing.assert_array_equal(take(recording, 1.0, 5000, np.random.default_rng(7)), values[7])
+
+
+def test_where_there_is_one_channel_nothing_is_drawn(tmp_path):
+    recording = write_ramp(tmp_path / "a.wav")
+    drawn = dataclasses.replace(recording, channel=0, num_drawn=1)
+    take = wave_chunks([recording, recording])._take
+    np.testing.assert_array_equal(take(drawn, 1.0, 5000, np.random.default_rng(1)),
+                                  take(recording, 1.0, 5000, np.random.default_rng(1)))
+
+
+def test_only_recordings_with_several_channels_have_one_drawn(tmp_path):
+    write_channels(tmp_path / "far.wav", 8)
+    write_ramp(tmp_path / "near.wav")
+    (tmp_path / "wav.scp").write_text(f"a-far {tmp_path}/far.wav\nb-near {tmp_path}/near.wav\n")
+    (tmp_path / "utt2spk").write_text("a-far a\nb-near b\n")
+    system = SystemConfig()
+    chunks = setup.make_chunks(tmp_path, system, AudioOptions(channel=0), BadRecordings("x"), False, True)
+    assert [(r.channel, r.num_drawn) for r in chunks.recordings] == [(0, 8), (0, 1)]
+    chunks = setup.make_chunks(tmp_path, system, AudioOptions(channel=0), BadRecordings("x"), False)
+    assert [(r.channel, r.num_drawn) for r in chunks.recordings] == [(0, 1), (0, 1)]
+
+
+def test_stored_features_have_no_channel_to_draw(tmp_path):
+    (tmp_path / "feats.scp").write_text("a-1 a.ark:4\n")
+    (tmp_path / "utt2spk").write_text("a-1 a\n")
+    with pytest.raises(ConfigError, match="has features already; a random channel needs the recordings themselves"):
+        setup.make_chunks(tmp_path, SystemConfig(), AudioOptions(channel=0), BadRecordings("x"), False, True)
 
 
 def test_what_is_shorter_is_repeated():

@@ -125,6 +125,13 @@ def test_other_options_or_data_are_refused(train_dir, make_system, tmp_path):
     run(train_dir, exp_dir, make_system(num_steps=2), overwrite=True)
 
 
+def test_the_channel_is_part_of_a_run(train_dir, make_system, tmp_path):
+    system = make_system(num_steps=2)
+    run(train_dir, tmp_path / "exp", system)
+    with pytest.raises(ConfigError, match="channel is None there, 'random' here"):
+        run(train_dir, tmp_path / "exp", system, random_channel=True)
+
+
 def test_an_option_that_a_run_did_not_know_has_its_default(train_dir, make_system, tmp_path):
     exp_dir = tmp_path / "exp"
     run(train_dir, exp_dir, make_system(num_steps=2))
