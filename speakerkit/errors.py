@@ -85,6 +85,17 @@ class DataErrors(DataError):
         return DataErrors, (self.faults,)
 
 
+class BatchError(DataErrors):
+    """Some recordings of a batch can't be used; ``results`` has an embedding or a RecordingError for each."""
+
+    def __init__(self, results: Sequence):
+        self.results = list(results)
+        super().__init__([result for result in self.results if isinstance(result, RecordingError)])
+
+    def __reduce__(self):
+        return BatchError, (self.results,)
+
+
 class ConfigError(Exception):
     """A wrong command line or configuration file: exit 2."""
 

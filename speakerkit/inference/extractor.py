@@ -1,5 +1,6 @@
 """Samples -> embedding, with the front end that the model file names."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import nn
 from speakerkit.errors import RecordingError
 from speakerkit.features.fbank import num_frames
 from speakerkit.features.resample import resample
+from speakerkit.io.recordings import Recording
 from speakerkit.models import device as devices
 from speakerkit.models import model_file
 from speakerkit.models.folding import prepare_for_inference
@@ -61,6 +63,22 @@ class Extractor:
         embedding = self.network(features.to(self.precision))[0].float().cpu().numpy()
         check_embedding(embedding, "samples")
         return embedding
+
+
+def embed_recording(extractor: Extractor, recording: Recording) -> np.ndarray:
+    """The embedding of a recording, the same bytes in any thread and beside any others.
+
+    Returns:
+        (embedding_dim,) float32, not length-normalised.
+
+    Raises:
+        RecordingError: as embed_samples does, under the recording's name.
+    """
+    try:
+        with devices.one_thread() if extractor.device.type == "cpu" else contextlib.nullcontext():
+            return extractor.embed_samples(recording.samples, recording.sample_rate)
+    except RecordingError as error:  # the extractor knows samples, not where they are from
+        raise RecordingError(recording.name, error.reason, error.detail) from None
 
 
 def check_embedding(embedding: np.ndarray, path: str) -> None:

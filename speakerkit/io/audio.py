@@ -100,10 +100,7 @@ def load_audio(path, options: AudioOptions = AudioOptions(), start_s: float | No
         samples = decode(opened, first, count, options, notes_here)
         name, sample_rate = opened.name, opened.info.sample_rate
     check_duration(name, opened.info, len(samples), options)
-    if silence.check_samples(samples, sample_rate, name) > 1.0:
-        notes_here["over-range"] += 1
-    if len(samples) < SHORT_S * sample_rate:
-        notes_here["short"] += 1
+    check_sound(samples, sample_rate, name, notes_here)
     if notes is not None:
         notes.update(+notes_here)
     else:
@@ -151,9 +148,7 @@ def say_notes(notes: Counter) -> None:
 def check_header(opened: Opened, options: AudioOptions, notes: Counter) -> None:
     """The checks that need no decoding: rate, channels, whether all of the file is there."""
     info, extent, name = opened.info, opened.extent, opened.name
-    if not MIN_SAMPLE_RATE <= info.sample_rate <= MAX_SAMPLE_RATE:
-        raise RecordingError(name, "bad-sample-rate",
-                             f"{info.sample_rate} Hz; want {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz")
+    check_rate(name, info.sample_rate)
     check_channel(name, info.num_channels, options.channel)
     if info.num_samples >= UNKNOWN_LENGTH:
         raise RecordingError(name, "unreadable", f"{info.format} without a length; re-encode it: flac --force {name}")
@@ -164,6 +159,13 @@ def check_header(opened: Opened, options: AudioOptions, notes: Counter) -> None:
         raise RecordingError(name, "empty", "a header without samples")
     notes["cut"] += bool(extent.cut)
     notes["streamed"] += extent.size_field is not None
+
+
+def check_rate(name: str, sample_rate: int) -> None:
+    """A rate that recordings have."""
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise RecordingError(name, "bad-sample-rate",
+                             f"{sample_rate} Hz; want {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz")
 
 
 def check_channel(name: str, num_channels: int, channel: int | str | None) -> None:
@@ -194,6 +196,12 @@ def check_duration(name: str, info: AudioInfo, num_samples: int, options: AudioO
         raise RecordingError(name, "too-short", f"{duration_s:.3f} s; wanted at least {options.min_duration_s:g} s")
     if options.max_duration_s is not None and duration_s > options.max_duration_s:
         raise RecordingError(name, "too-long", f"{duration_s:.1f} s; wanted at most {options.max_duration_s:g} s")
+
+
+def check_sound(samples: np.ndarray, sample_rate: int, name: str, notes: Counter) -> None:
+    """The checks of samples themselves, whatever held them; counts what is let pass."""
+    notes["over-range"] += silence.check_samples(samples, sample_rate, name) > 1.0
+    notes["short"] += len(samples) < SHORT_S * sample_rate
 
 
 def segment_span(opened: Opened, start_s: float | None, end_s: float | None, notes: Counter) -> tuple[int, int]:

@@ -50,7 +50,7 @@ def check_samples(samples: np.ndarray, sample_rate: int, path: str) -> float:
             16-bit scale), silent.
     """
     low, high = float(samples.min()), float(samples.max())  # NaN passes through min and max
-    peak = max(-low, high)
+    peak = max(high, -low)  # in this order: -0.0 would be told as -0
     if not np.isfinite(low) or not np.isfinite(high):
         raise_not_finite(samples, sample_rate, path)
     if peak > MAX_PEAK:

@@ -22,6 +22,7 @@ from speakerkit.io.extent import ByteSource, Extent, FileBytes, MemoryBytes
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "NIST")
 BLOCK = 2 ** 22  # samples of all channels decoded at a time
 SMALL_BLOCK = 1024  # the same where a damaged file is read as far as it goes
+BYTES = (bytes, bytearray, memoryview)  # the content of a file, not its name
 SOUND_ERRORS = (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError)
 
 
@@ -116,15 +117,22 @@ def open_bytes(name: str, data: bytes, pcm_rate: int | None, accept_cut: bool) -
 
 def take_bytes(thing) -> tuple[str, bytes]:
     """A name for errors and the content of bytes or of a binary file object."""
-    if isinstance(thing, (bytes, bytearray, memoryview)):
-        return "<bytes>", bytes(thing)
+    if isinstance(thing, BYTES):
+        return file_name(thing), bytes(thing)
     if not hasattr(thing, "read"):
         raise ValueError(f"a recording is a path, bytes or a binary file object, not {type(thing).__name__}")
     data = thing.read()
-    if not isinstance(data, bytes):
+    if not isinstance(data, BYTES):
         raise ValueError(f"the file object gives {type(data).__name__}; open it in binary mode")
+    return file_name(thing), bytes(data)
+
+
+def file_name(thing) -> str:
+    """What messages call a path, bytes or a file object."""
+    if isinstance(thing, (str, os.PathLike)):
+        return os.fspath(thing)
     name = getattr(thing, "name", None)
-    return (name if isinstance(name, str) else "<bytes>"), data
+    return name if isinstance(name, str) else "<bytes>"
 
 
 def open_file(name: str) -> int:
@@ -151,6 +159,8 @@ def open_file(name: str) -> int:
 
 def describe_missing(name: str) -> str:
     """The path that was tried, in full, and what `~` would have meant."""
+    if name.lower().startswith(("http://", "https://")):
+        return "no such file; a URL is fetched by embed_url of the Python API only"
     if name.startswith("~"):
         return f"no such file; '~' isn't expanded here: write {os.path.expanduser(name)}"
     return "no such file" if os.path.isabs(name) else f"no such file: {os.path.abspath(name)}"

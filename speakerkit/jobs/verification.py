@@ -1,5 +1,6 @@
 """Are two recordings of one speaker? A cosine, what the model's threshold makes of it, and how far to trust that."""
 
+import dataclasses
 import hashlib
 import logging
 import sys
@@ -10,7 +11,9 @@ import numpy as np
 
 from speakerkit.errors import ConfigError, DataError, RecordingError, raise_all
 from speakerkit.io import audio
+from speakerkit.io.recordings import Recording, load_recording
 from speakerkit.scoring.cosine import cosine_score
+from speakerkit.scoring.judgement import Judgement, judge
 
 log = logging.getLogger(__name__)
 
@@ -26,23 +29,14 @@ class VerificationOptions:
 
 
 @dataclass(frozen=True)
-class _Recording:
-    path: str
-    samples: np.ndarray
-    sample_rate: int
-    notes: Counter
+class Verification(Judgement):
+    """The answer, and what to think of it."""
 
-    @property
-    def duration_s(self) -> float:
-        return len(self.samples) / self.sample_rate
-
-
-def similarity_percent(cosine: float, threshold: float) -> float:
-    """0 at the threshold and below, 100 for equal directions: max(cosine - threshold, 0) / (1 - threshold) * 100.
-
-    This is the reference system's number. It is no probability.
-    """
-    return max(cosine - threshold, 0.0) / (1.0 - threshold) * 100.0
+    domain: str                # the speech the model is for, '' where it doesn't say
+    threshold_trials: str      # what its threshold was measured on, '' where it doesn't say
+    model: str                 # its name
+    sha256: str                # of the model file
+    warnings: tuple[str, ...]  # what makes this answer less sure, recording by recording
 
 
 def verify_speakers(test: str, enrol: list[str], options: VerificationOptions, report: dict) -> None:
@@ -66,37 +60,78 @@ def verify_speakers(test: str, enrol: list[str], options: VerificationOptions, r
     recordings = _read_all([test, *enrol], options.audio_options, report)
     extractor = _load(options)
     info = extractor.info
-    report.update(model=info.name, sha256=extractor.sha256, precision=extractor.precision_name,
-                  training_data=info.training_data or None, domain=info.domain or None,
-                  threshold_trials=info.threshold_trials or None)
-    if info.threshold is not None and not -1.0 < info.threshold < 1.0:
-        raise DataError(extractor.path, f"threshold is {info.threshold}; want a cosine between -1 and 1")
-    embeddings = _embed_all(recordings, extractor, report)
-    mean = np.mean(embeddings[1:], axis=0, dtype=np.float64)
-    if not mean.any():
-        raise RecordingError(enrol[0], "zero-embedding", f"the mean of {len(enrol)} enrolment embeddings is zero")
-    report.update(judge(cosine_score(embeddings[0], mean), info.threshold))
-    _warn(recordings, info.fbank.sample_rate)
+    report.update(precision=extractor.precision_name, training_data=info.training_data or None)
+    try:
+        answer = compare(extractor, recordings[0], recordings[1:])
+    except RecordingError as error:
+        _count_bad([error], report)
+        raise
+    report.update({name: value if value != "" else None for name, value in dataclasses.asdict(answer).items()})
+    for warning in answer.warnings:
+        log.warning("%s", warning)
+    for recording in recordings:
+        if recording.sample_rate > info.fbank.sample_rate:
+            log.info("%s: resampled from %d Hz to %d Hz", recording.name, recording.sample_rate, info.fbank.sample_rate)
     _say_how_far_to_trust(info, extractor.sha256)
 
 
-def judge(cosine: float, threshold: float | None) -> dict[str, float | str | None]:
-    """The answer under the names in which it is printed; all but the cosine are None without a threshold."""
-    if threshold is None:
-        return {"cosine": cosine, "similarity": None, "threshold": None, "decision": None}
-    return {"cosine": cosine, "similarity": similarity_percent(cosine, threshold), "threshold": threshold,
-            "decision": "same" if cosine >= threshold else "different"}
+def compare(extractor, test: Recording, enrol: list[Recording]) -> Verification:
+    """Score a recording against the mean of one or several of a speaker.
+
+    Args:
+        extractor: inference.extractor.Extractor.
+        test: the recording in question.
+        enrol: recordings of the one speaker.
+
+    Raises:
+        RecordingError: too-short, nan-embedding or zero-embedding, under the recording's name.
+        DataError: a model whose threshold or calibration is impossible.
+    """
+    from speakerkit.inference.extractor import embed_recording
+
+    info = extractor.info
+    check_decision(info, extractor.path)
+    of_test, *of_enrol = [embed_recording(extractor, recording) for recording in (test, *enrol)]
+    mean = mean_embedding(of_enrol, enrol[0].name)
+    judgement = judge(cosine_score(of_test, mean), info.threshold, info.calibration)
+    warnings = tuple(_find_warnings([test, *enrol], info.fbank.sample_rate))
+    return Verification(**dataclasses.asdict(judgement), domain=info.domain, threshold_trials=info.threshold_trials,
+                        model=info.name, sha256=extractor.sha256, warnings=warnings)
 
 
-def _read_all(paths: list[str], options: audio.AudioOptions, report: dict) -> list[_Recording]:
+def mean_embedding(embeddings: list[np.ndarray], name: str) -> np.ndarray:
+    """(embedding_dim,) float64, the plain mean of a speaker's embeddings.
+
+    Raises:
+        RecordingError: zero-embedding, where they cancel; it names `name`.
+    """
+    mean = np.mean(embeddings, axis=0, dtype=np.float64)
+    if not mean.any():
+        raise RecordingError(name, "zero-embedding", f"the mean of {len(embeddings)} enrolment embeddings is zero")
+    return mean
+
+
+def check_decision(info, path: str) -> None:
+    """Refuse a model whose threshold or calibration is impossible, before anything is scored.
+
+    Raises:
+        DataError: a threshold that is -1 or less, 1 or more; a calibration without a scale above 0 and an offset.
+    """
+    if info.threshold is not None and not -1.0 < info.threshold < 1.0:
+        raise DataError(path, f"threshold is {info.threshold}; want a cosine between -1 and 1")
+    try:
+        judge(0.0, info.threshold, info.calibration)
+    except ValueError as error:
+        raise DataError(path, str(error)) from None
+
+
+def _read_all(paths: list[str], options: audio.AudioOptions, report: dict) -> list[Recording]:
     """All recordings, or all that is wrong with them."""
-    recordings: list[_Recording] = []
+    recordings: list[Recording] = []
     faults: list[RecordingError] = []
     for path in paths:
-        notes: Counter = Counter()
         try:
-            samples, rate = audio.load_audio(sys.stdin.buffer if path == "-" else path, options, notes=notes)
-            recordings.append(_Recording(path, samples, rate, notes))
+            recordings.append(load_recording(sys.stdin.buffer if path == "-" else path, None, options))
         except RecordingError as error:
             faults.append(error)
     _count_bad(faults, report)
@@ -118,32 +153,21 @@ def _load(options: VerificationOptions):
     return load_extractor(options.model, options.device, options.precision)
 
 
-def _embed_all(recordings: list[_Recording], extractor, report: dict) -> list[np.ndarray]:
-    embeddings = []
-    for recording in recordings:
-        try:
-            embeddings.append(extractor.embed_samples(recording.samples, recording.sample_rate))
-        except RecordingError as error:
-            _count_bad([error], report)
-            raise RecordingError(recording.path, error.reason, error.detail) from None
-    return embeddings
-
-
-def _warn(recordings: list[_Recording], model_rate: int) -> None:
-    """What makes this answer less sure, recording by recording."""
+def _find_warnings(recordings: list[Recording], model_rate: int) -> list[str]:
+    """What makes an answer less sure, recording by recording; the first one is compared with the others."""
+    warnings = []
     for recording in recordings:
         for note in sorted(recording.notes):
-            log.warning("%s (%.2f s): %s", recording.path, recording.duration_s, audio.NOTES[note])
+            warnings.append(f"{recording.name} ({recording.duration_s:.2f} s): {audio.NOTES[note]}")
         if recording.sample_rate < model_rate:
-            log.warning("%s: %d Hz, the model hears %d Hz: above %d Hz there is nothing, and the score is less sure",
-                        recording.path, recording.sample_rate, model_rate, recording.sample_rate // 2)
-        elif recording.sample_rate > model_rate:
-            log.info("%s: resampled from %d Hz to %d Hz", recording.path, recording.sample_rate, model_rate)
+            warnings.append(f"{recording.name}: {recording.sample_rate} Hz, the model hears {model_rate} Hz: above "
+                            f"{recording.sample_rate // 2} Hz there is nothing, and the score is less sure")
     digests = [hashlib.sha256(recording.samples.tobytes()).digest() for recording in recordings]
     for recording, digest in zip(recordings[1:], digests[1:], strict=True):
         if digest == digests[0]:
-            log.warning("%s and %s hold the same samples: that says nothing of the speaker", recordings[0].path,
-                        recording.path)
+            warnings.append(f"{recordings[0].name} and {recording.name} hold the same samples: that says nothing of "
+                            "the speaker")
+    return warnings
 
 
 def _say_how_far_to_trust(info, sha256: str) -> None:

@@ -1,9 +1,11 @@
 """Where a network runs and in which precision."""
 
+import contextlib
 import ctypes
 import functools
 import logging
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +81,26 @@ def describe_device(device: "torch.device") -> str:
         return torch.cuda.get_device_name(device)
     extra = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in cpu_flags()]
     return f"{platform.machine()} CPU" + (f" with {extra[0]}" if extra else "")
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread of torch in the calling thread; as many as before afterwards.
+
+    How a sum is cut into parts depends on the number of threads, so only so are the bytes of an
+    embedding those of any other machine with the same processor, however many cores are free.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def keep_freed_memory() -> None:

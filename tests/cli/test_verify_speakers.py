@@ -52,26 +52,6 @@ def as_lines(text):
     return dict(line.split(" ", 1) for line in text.splitlines())
 
 
-# (cosine - threshold) / (1 - threshold): 0.5 above a threshold of 0.2 is 0.3 of 0.8.
-@pytest.mark.parametrize("cosine, threshold, similarity, decision", [
-    (0.5, 0.2, 37.5, "same"),
-    (1.0, 0.2, 100.0, "same"),
-    (0.2, 0.2, 0.0, "same"),        # the threshold itself accepts, as everywhere
-    (0.19, 0.2, 0.0, "different"),
-    (-1.0, -0.5, 0.0, "different"),
-    (0.25, -0.5, 50.0, "same"),
-])
-def test_judgement_by_hand(cosine, threshold, similarity, decision):
-    answer = verification.judge(cosine, threshold)
-    assert list(answer) == ["cosine", "similarity", "threshold", "decision"]
-    assert answer["similarity"] == pytest.approx(similarity)
-    assert answer["decision"] == decision
-
-
-def test_no_threshold_no_decision():
-    assert verification.judge(0.5, None) == {"cosine": 0.5, "similarity": None, "threshold": None, "decision": None}
-
-
 @pytest.mark.parametrize("threshold, decision", [(-0.99, "same"), (0.99999999, "different")])
 def test_answer(write_model, recordings, tmp_path, capsys, threshold, decision):
     model, report_path = write_model(threshold), tmp_path / "report.json"
@@ -182,8 +162,9 @@ def test_an_unusable_embedding_names_its_recording(recordings, monkeypatch, caps
         raise RecordingError("samples", "nan-embedding", "the network gave values that aren't finite")
 
     info = SimpleNamespace(name="x", training_data="", domain="", threshold=0.5, threshold_trials="",
-                           fbank=FbankConfig())
-    extractor = SimpleNamespace(info=info, sha256="0" * 64, precision_name="float32", embed_samples=fail)
+                           calibration=None, fbank=FbankConfig())
+    extractor = SimpleNamespace(info=info, sha256="0" * 64, precision_name="float32", embed_samples=fail,
+                                path="model", device=torch.device("cpu"))
     monkeypatch.setattr(verification, "_load", lambda options: extractor)
     verify(*recordings[:2], code=1)
     captured = capsys.readouterr()
