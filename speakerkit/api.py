@@ -1,0 +1,265 @@
+"""The Python API: a loaded model, and what it makes of recordings in whatever form they come."""
+
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from speakerkit.errors import BatchError, DataError, RecordingError, raise_all
+from speakerkit.inference.extractor import Extractor, embed_recording, load_extractor
+from speakerkit.io import audio, files
+from speakerkit.io.recordings import Recording, is_file_like, load_recording
+from speakerkit.io.samples import is_samples
+from speakerkit.jobs import utterances, verification
+from speakerkit.jobs.verification import Verification
+from speakerkit.models import model_file
+from speakerkit.models.model_file import ModelInfo
+
+MOST_THREADS = 4096
+
+_models: dict[tuple[str, str, str], "Model"] = {}
+_loading = threading.Lock()
+
+
+def load_model(name: str | os.PathLike | None = None, device: str = "auto", precision: str = "auto",
+               cache: bool = True) -> "Model":
+    """Load a model, once in a process: the same file, device and precision give the same object.
+
+    Args:
+        name: a model file, an experiment folder, a bundled model's name; None: $SPEAKERKIT_MODEL, else the
+            bundled default.
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto (bfloat16 where it is fast), float32 or bfloat16.
+        cache: False loads another copy, which nobody else gets; `forget_models` drops the kept ones.
+
+    Raises:
+        DataError: no such model, or one that is damaged.
+        ConfigError: a device that isn't there.
+        ValueError: no such device or precision.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device := str(device)):
+        raise ValueError(f"device is {device!r}; want auto, cpu, cuda or cuda:N")
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"precision is {precision!r}; want auto, float32 or bfloat16")
+    path = model_file.find_model(name)
+    if not cache:
+        return Model(load_extractor(path, device, precision))
+    with _loading:
+        sha256 = files.sha256_file(path)
+        if (sha256, device, precision) not in _models:
+            model = Model(load_extractor(path, device, precision))
+            sha256 = model.sha256  # of what was loaded, should the file have been replaced meanwhile
+            _models[sha256, device, precision] = model
+        return _models[sha256, device, precision]
+
+
+def forget_models() -> None:
+    """Drop the models that `load_model` keeps; those in use live on until their users drop them."""
+    with _loading:
+        _models.clear()
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model. Safe to use from several threads; its embeddings don't depend on what else runs.
+
+    A recording is a path, the bytes of a file, a binary file object (it needn't seek), or a numpy array or
+    torch tensor with `sample_rate=`: int16 or int32 at full scale or floats in [-1, 1], of shape
+    (num_samples,) or two-dimensional with the longer side as time. What reads recordings takes these options:
+    `channel` (from 0, or "mix"; several channels without a choice are an error), `min_duration_s` (0.3),
+    `max_duration_s`, `pcm_rate` (Hz of headerless .pcm files), `accept_truncated`.
+    A recording that can't be used is never a number: RecordingError, its `reason` one of errors.REASON_CODES.
+    """
+
+    extractor: Extractor
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model file says: front end, training data, domain, licence, threshold, results."""
+        return self.extractor.info
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the model file."""
+        return self.extractor.sha256
+
+    @property
+    def embedding_dim(self) -> int:
+        """Values an embedding."""
+        return self.extractor.embedding_dim
+
+    @property
+    def precision(self) -> str:
+        """float32 or bfloat16."""
+        return self.extractor.precision_name
+
+    def __repr__(self) -> str:
+        return f"<Model {self.info.name} {self.sha256[:8]}, {self.extractor.device}, {self.precision}>"
+
+    def embed(self, recording, sample_rate: float | Sequence[float | None] | None = None, *, nj: int | None = None,
+              on_bad: str = "raise", **options) -> np.ndarray | list[np.ndarray | RecordingError]:
+        """The embedding of a recording; of a list of recordings, those of all.
+
+        Args:
+            recording: see Model; or a list or tuple of them.
+            sample_rate: Hz, of arrays and tensors; for a list one for all of them, or one an item.
+            nj: of a list: how many are worked on at a time, one thread each (default: as many as torch has
+                threads); the bytes are the same for any number.
+            on_bad: of a list: "raise", or "return" to get a list that holds an embedding or a RecordingError
+                an item.
+            **options: see Model.
+
+        Returns:
+            (embedding_dim,) float32, not length-normalised: what extract-embeddings writes for the same
+            file, byte for byte; for a list (num_recordings, embedding_dim), in its order.
+
+        Raises:
+            RecordingError: the recording can't be used.
+            BatchError: recordings of a list that can't; its `results` hold the embeddings of the others.
+            ValueError: no recording at all, no rate for samples, an impossible shape or option.
+        """
+        audio_options = make_audio_options(options)
+        if not isinstance(recording, (list, tuple)):
+            return self._embed_one(load_recording(recording, sample_rate, audio_options))
+        items = list(zip(recording, _rates(recording, sample_rate), _names(recording), strict=True))
+        return self._embed_all([lambda item=item: load_recording(item[0], item[1], audio_options, item[2])
+                                for item in items], nj, on_bad)
+
+    def embed_file_list(self, wav_scp: str | os.PathLike, segments: str | os.PathLike | None = None, *,
+                        nj: int | None = None, on_bad: str = "raise",
+                        **options) -> dict[str, np.ndarray | RecordingError]:
+        """The embedding of every recording of a list, or of its segments, as extract-embeddings makes them.
+
+        Args:
+            wav_scp: '<utt-id> <path>' lines; shell pipes are refused.
+            segments: '<utt-id> <rec-id> <start> <end>' lines, seconds.
+            nj, on_bad, **options: as for `embed`.
+
+        Returns:
+            utt_id -> (embedding_dim,) float32, in the list's order.
+
+        Raises:
+            DataError, DataErrors: a list with faults, as file:line.
+            BatchError: recordings that can't be used, after all others are done.
+        """
+        audio_options = make_audio_options(options)
+        listed = utterances.read_utterances(wav_scp, segments)
+
+        def load(utterance: utterances.Utterance) -> Recording:
+            notes: Counter = Counter()
+            return Recording(utterance.path, *utterances.load_utterance(utterance, audio_options, notes), notes)
+
+        results = self._embed_all([lambda u=utterance: load(u) for utterance in listed], nj, on_bad)
+        return {utterance.utt_id: result for utterance, result in zip(listed, results, strict=True)}
+
+    def verify(self, enrol, test, sample_rate: float | Sequence[float | None] | None = None,
+               **options) -> Verification:
+        """Are two recordings of the same speaker?
+
+        Args:
+            enrol: a recording (see Model), or a list of recordings of one speaker, whose embeddings are averaged.
+            test: the recording in question.
+            sample_rate: Hz, of arrays and tensors; one for all, or one for each of `enrol` and then `test`.
+            **options: see Model.
+
+        Returns:
+            cosine, similarity (0 to 100), threshold, decision ("same" or "different"), llr (natural
+            log-likelihood ratio), domain, warnings. Without a threshold in the model there is no decision,
+            without a calibration no llr.
+
+        Raises:
+            RecordingError, DataErrors: recordings that can't be used.
+            ValueError: as for `embed`.
+        """
+        audio_options = make_audio_options(options)
+        things = [*(enrol if isinstance(enrol, (list, tuple)) else [enrol]), test]
+        if len(things) == 1:
+            raise ValueError("no recording of the speaker to compare with")
+        loaded = _load_all(list(zip(things, _rates(things, sample_rate), _names(things), strict=True)), audio_options)
+        return verification.compare(self.extractor, loaded[-1], loaded[:-1])
+
+    def _embed_one(self, recording: Recording) -> np.ndarray:
+        audio.say_notes(recording.notes)
+        return embed_recording(self.extractor, recording)
+
+    def _embed_all(self, loaders: list[Callable[[], Recording]], nj: int | None,
+                   on_bad: str) -> np.ndarray | list[np.ndarray | RecordingError]:
+        """What each loader's recording gives: embeddings, or why there is none."""
+        if on_bad not in ("raise", "return"):
+            raise ValueError(f"on_bad is {on_bad!r}; want 'raise' or 'return'")
+        if nj is not None and not 1 <= nj <= MOST_THREADS:
+            raise ValueError(f"nj is {nj}; want 1 or more, {MOST_THREADS} at most")
+
+        def attempt(load: Callable[[], Recording]) -> tuple[np.ndarray | RecordingError, Counter]:
+            try:
+                recording = load()
+                return embed_recording(self.extractor, recording), recording.notes
+            except RecordingError as error:
+                return error, Counter()
+
+        pairs = run_threads(attempt, loaders, nj or torch.get_num_threads())
+        audio.say_notes(sum((notes for _, notes in pairs), Counter()))
+        results = [result for result, _ in pairs]
+        if on_bad == "return":
+            return results
+        if any(isinstance(result, RecordingError) for result in results):
+            raise BatchError(results)
+        return np.stack(results) if results else np.zeros((0, self.embedding_dim), np.float32)
+
+
+def run_threads(function: Callable, items: list, nj: int) -> list:
+    """Results in order; the first exception ends what hasn't begun."""
+    if nj == 1 or len(items) < 2:
+        return [function(item) for item in items]
+    pool = ThreadPoolExecutor(nj, thread_name_prefix="speakerkit")
+    try:
+        return list(pool.map(function, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def make_audio_options(options: dict) -> audio.AudioOptions:
+    """AudioOptions of keywords; nothing here runs a shell pipe."""
+    if "allow_pipes" in options:
+        raise ValueError("shell pipes aren't run here; wanted a path, bytes, a file object or samples")
+    return audio.AudioOptions(**options)
+
+
+def _names(things: Sequence) -> list[str | None]:
+    """How errors call each item: a path by itself, what has no name by its place."""
+    return [f"recordings[{place}]" if is_samples(thing) or isinstance(thing, (bytes, bytearray, memoryview)) else None
+            for place, thing in enumerate(things)]
+
+
+def _rates(things: Sequence, sample_rate: float | Sequence[float | None] | None) -> list[float | None]:
+    """The rate of each item; ValueError for an item that is no recording, or rates that don't fit."""
+    for place, thing in enumerate(things):
+        if not is_samples(thing) and not is_file_like(thing):
+            raise ValueError(f"item {place} is {type(thing).__name__}; want a path, bytes, a binary file object, or "
+                             "an array with sample_rate=")
+    if isinstance(sample_rate, (list, tuple)):
+        if len(sample_rate) != len(things):
+            raise ValueError(f"{len(sample_rate)} sample rates for {len(things)} recordings")
+        return list(sample_rate)
+    if sample_rate is not None and things and not any(map(is_samples, things)):
+        raise ValueError(f"sample_rate={sample_rate!r} is for arrays; a file says its own (headerless .pcm: pcm_rate)")
+    return [sample_rate if is_samples(thing) else None for thing in things]
+
+
+def _load_all(items: list[tuple], options: audio.AudioOptions) -> list[Recording]:
+    """All recordings, or all that is wrong with them."""
+    loaded: list[Recording] = []
+    faults: list[DataError] = []
+    for thing, rate, name in items:
+        try:
+            loaded.append(load_recording(thing, rate, options, name))
+        except RecordingError as error:
+            faults.append(error)
+    raise_all(faults)
+    return loaded
