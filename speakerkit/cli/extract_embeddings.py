@@ -8,6 +8,7 @@ from speakerkit.errors import ConfigError
 FORMATS = """\
 wav.scp    '<utt-id> <path>' a line: WAV, FLAC, OGG/Opus, MP3 or .pcm, 4 to 192 kHz
 segments   '<utt-id> <rec-id> <start> <end>' a line, seconds
+utt2utts   '<utt-id> <part-id>...' a line: segments, else recordings, that are joined to one utterance
 emb.ark    Kaldi float vectors, not length-normalised; emb.scp beside it"""
 
 
@@ -21,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("wav_scp", metavar="wav.scp", help="the recordings")
     parser.add_argument("emb_ark", metavar="emb.ark", help="the archive to write")
     parser.add_argument("--segments", metavar="FILE", help="utterances as stretches of the recordings")
+    parser.add_argument("--utt2utts", metavar="FILE", help="utterances that are several of these joined")
     parser.add_argument("--spk2utt", metavar="FILE", help="'<spk-id> <utt-id>...' lines, for --average")
     parser.add_argument("--average", action="store_true", help="also write each speaker's mean embedding, spk_emb.ark")
     entry.add_model_options(parser)
@@ -46,4 +48,5 @@ def extract_embeddings(args: argparse.Namespace) -> None:
         show=not args.quiet,
         rerun=entry.command_line(args),
     )
-    extraction.extract_embeddings(args.wav_scp, args.emb_ark, options, args.report, args.segments, args.spk2utt)
+    extraction.extract_embeddings(args.wav_scp, args.emb_ark, options, args.report, args.segments, args.spk2utt,
+                                  args.utt2utts)

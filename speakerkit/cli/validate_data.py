@@ -11,6 +11,7 @@ FORMATS = """
 files read, where they are there:
   wav.scp          <rec-id> <path>               or '<rec-id> <command> |' with --allow-pipes
   segments         <utt-id> <rec-id> <start> <end>   seconds; without it a recording is an utterance
+  utt2utts         <utt-id> <part-id>...         an utterance joined of segments, else of recordings
   utt2spk          <utt-id> <spk-id>
   spk2utt          <spk-id> <utt-id>...
   feats.scp        <utt-id> <archive>:<offset>

@@ -1,15 +1,17 @@
 """One recording -> mono float32 samples at its own rate, checked."""
 
+import dataclasses
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from speakerkit.errors import RecordingError
 from speakerkit.io import containers, mpeg, ogg, pipes, silence
-from speakerkit.io.sound_file import AudioInfo, Opened, open_recording, read_samples
+from speakerkit.io.sound_file import AudioInfo, Opened, join, open_recording, read_samples
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def scan_audio(path, options: AudioOptions = AudioOptions()) -> AudioInfo:
 
 def load_audio(path, options: AudioOptions = AudioOptions(), start_s: float | None = None,
                end_s: float | None = None, notes: Counter | None = None) -> tuple[np.ndarray, int]:
-    """One recording, or a segment of it, as mono samples at its own rate, checked.
+    """One recording, or a segment of it, as mono samples at its own rate, checked; `load_joined` of one place.
 
     Args:
         path: a file; `command |` where options.allow_pipes; bytes or a binary file object.
@@ -92,13 +94,39 @@ def load_audio(path, options: AudioOptions = AudioOptions(), start_s: float | No
             pipe-failed, truncated for FLAC.
         MachineError: the machine ran out of file handles or memory.
     """
+    return load_joined([(path, start_s, end_s)], options, notes)
+
+
+def load_joined(places: Sequence[tuple], options: AudioOptions = AudioOptions(),
+                notes: Counter | None = None) -> tuple[np.ndarray, int]:
+    """Recordings or segments of them, joined end to end without a gap, as one; checked as one.
+
+    Args:
+        places: (path, start_s, end_s) of each part, as load_audio takes them.
+        options: how they are taken; the shortest duration is that of the whole.
+        notes: as load_audio's.
+
+    Returns:
+        samples: (num_samples,) float32 in [-1, 1].
+        sample_rate: in Hz, that of every part.
+
+    Raises:
+        RecordingError: as load_audio does, with the part's name; bad-sample-rate where parts differ.
+    """
     notes_here: Counter = Counter()
-    with open_recording(path, options.pcm_rate, options.allow_pipes, options.accept_truncated) as opened:
-        check_header(opened, options, notes_here)
-        first, count = segment_span(opened, start_s, end_s, notes_here)
-        check_duration(opened.name, opened.info, count, options)
-        samples = decode(opened, first, count, options, notes_here)
-        name, sample_rate = opened.name, opened.info.sample_rate
+    part_options = options if len(places) == 1 else any_length(options)
+    parts: list[np.ndarray] = []
+    name, sample_rate = "", 0
+    for path, start_s, end_s in places:
+        with open_recording(path, options.pcm_rate, options.allow_pipes, options.accept_truncated) as opened:
+            check_header(opened, options, notes_here)
+            if parts:
+                check_joint(opened.name, opened.info.sample_rate, name, sample_rate)
+            first, count = segment_span(opened, start_s, end_s, notes_here)
+            check_duration(opened.name, opened.info, count, part_options)
+            parts.append(decode(opened, first, count, options, notes_here))
+            name, sample_rate = name or opened.name, opened.info.sample_rate
+    samples = join(parts)
     check_duration(name, opened.info, len(samples), options)
     check_sound(samples, sample_rate, name, notes_here)
     if notes is not None:
@@ -107,6 +135,22 @@ def load_audio(path, options: AudioOptions = AudioOptions(), start_s: float | No
         for note in +notes_here:
             log.info("%s: %s", name, NOTES[note])
     return samples, sample_rate
+
+
+def any_length(options: AudioOptions) -> AudioOptions:
+    """The same options for a part of an utterance, which may be as short as it likes."""
+    return dataclasses.replace(options, min_duration_s=0.0)
+
+
+def check_joint(name: str, sample_rate: int, first_name: str, first_rate: int) -> None:
+    """Parts of one utterance must have one rate: resampled apart they would no longer join.
+
+    Raises:
+        RecordingError: bad-sample-rate.
+    """
+    if sample_rate != first_rate:
+        raise RecordingError(name, "bad-sample-rate",
+                             f"{sample_rate} Hz; is joined to {first_name} of {first_rate} Hz; want one rate")
 
 
 def read_chunk(path, start_sample: int, num_samples: int, channel: int | str | None = None,

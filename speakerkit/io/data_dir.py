@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from speakerkit.io.tables import (
     read_spk2utt,
     read_table,
     read_utt2spk,
+    read_utt2utts,
     resolve_path,
     sort_key,
     write_table,
@@ -29,7 +30,8 @@ __all__ = ["DataDir", "read_data_dir", "validate_data_dir", "write_data_dir"]
 
 log = logging.getLogger(__name__)
 
-_DESCRIBES_UTTERANCES = ("segments", "feats.scp", "utt2num_frames")  # wrong as soon as the utterances are others
+# Wrong as soon as the utterances are others.
+_DESCRIBES_UTTERANCES = ("segments", "utt2utts", "feats.scp", "utt2num_frames")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,8 @@ class DataDir:
         utt2spk: utt_id -> spk_id.
         spk2utt: spk_id -> utt_ids.
         segments: utt_id -> Segment.
+        utt2utts: utt_id -> the parts that it is joined of: segments where there are some, else recordings.
+            A part is no utterance by itself; what isn't named here is.
         feats_scp: utt_id -> `archive:offset`; `ark.read_scp` reads the same file as places.
         utt2num_frames: utt_id -> a number of frames, as text.
         trials_path: the trials, which `trials.read_trials` reads.
@@ -51,6 +55,7 @@ class DataDir:
     utt2spk: Table | None = None
     spk2utt: dict[str, list[str]] | None = None
     segments: dict[str, Segment] | None = None
+    utt2utts: dict[str, list[str]] | None = None
     feats_scp: Table | None = None
     utt2num_frames: Table | None = None
     trials_path: str | None = None
@@ -114,6 +119,7 @@ def _read_tables(path: str | os.PathLike, faults: list[DataError]) -> DataDir:
         utt2spk=read("utt2spk", read_utt2spk),
         spk2utt=read("spk2utt", read_spk2utt),
         segments=read("segments", read_segments),
+        utt2utts=read("utt2utts", read_utt2utts),
         feats_scp=read("feats.scp", lambda file_path: read_table(file_path, "archive:offset")),
         utt2num_frames=read("utt2num_frames", _read_utt2num_frames),
         trials_path=trials_path if os.path.lexists(trials_path) else None,
@@ -145,6 +151,7 @@ def _read_utt2num_frames(path: str) -> Table:
 def write_data_dir(path: str | os.PathLike, wav_scp: Mapping[str, str] | None = None,
                    utt2spk: Mapping[str, str] | None = None,
                    segments: Mapping[str, Segment] | None = None,
+                   utt2utts: Mapping[str, Sequence[str]] | None = None,
                    feats_scp: Mapping[str, str] | None = None,
                    utt2num_frames: Mapping[str, int] | None = None,
                    extra: Mapping[str, Mapping[str, object]] | None = None) -> None:
@@ -152,10 +159,11 @@ def write_data_dir(path: str | os.PathLike, wav_scp: Mapping[str, str] | None = 
 
     Args:
         path: the folder; made if it isn't there. Files that are not given stay as they are, but if
-            utt2spk or wav.scp changes, segments, feats.scp and utt2num_frames of before are removed.
+            utt2spk or wav.scp changes, segments, utt2utts, feats.scp and utt2num_frames of before are removed.
         wav_scp: rec_id -> path or shell pipe.
         utt2spk: utt_id -> spk_id.
         segments: utt_id -> Segment.
+        utt2utts: utt_id -> the parts that it is joined of.
         feats_scp: utt_id -> `archive:offset`.
         utt2num_frames: utt_id -> number of frames.
         extra: name of a further file -> its ids and values.
@@ -168,6 +176,7 @@ def write_data_dir(path: str | os.PathLike, wav_scp: Mapping[str, str] | None = 
     tables: dict[str, Mapping[str, object] | None] = {
         "wav.scp": wav_scp, "utt2spk": utt2spk, "spk2utt": _invert(utt2spk),
         "segments": segments and {utt_id: _format_segment(segment) for utt_id, segment in segments.items()},
+        "utt2utts": utt2utts and {utt_id: " ".join(parts) for utt_id, parts in utt2utts.items()},
         "feats.scp": feats_scp, "utt2num_frames": utt2num_frames, **(extra or {})}
     before = _read_bytes(folder / "utt2spk"), _read_bytes(folder / "wav.scp")
     for name, table in tables.items():

@@ -4,13 +4,13 @@ Kaldi's validate_data_dir.sh passes recordings that don't exist and lines withou
 with exit code 0 on a malformed utt2spk; here each fault is a line, and oddities are warnings.
 """
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from speakerkit.errors import DataError
+from speakerkit.io.recording_checks import check_joints, check_recordings, part_ids, unjoined_ids, unused_recordings
 from speakerkit.io.scp import in_archive_order, read_matrix_shape, read_scp
 from speakerkit.io.tables import Table, sort_key
 
@@ -31,11 +31,11 @@ def check_data_dir(data: "DataDir", faults: list[DataError], read_audio: bool, a
     faults += list(_missing_files(data, faults))
     warnings: list[str] = []
     counts = _count_tables(data)
-    faults += _compare_all_ids(data)
+    faults += check_joints(data) + _compare_all_ids(data)
     faults += _check_spk2utt(data)
-    warnings += _odd_speakers(data) + _odd_order(data) + _unused_recordings(data)
+    warnings += _odd_speakers(data) + _odd_order(data) + unused_recordings(data)
     if data.wav_scp is not None:
-        counts |= _check_recordings(data, faults, warnings, read_audio, allow_pipes, options, progress)
+        counts |= check_recordings(data, faults, warnings, read_audio, allow_pipes, options, progress)
     if data.feats_scp is not None:
         counts |= _check_features(data, faults)
     if data.trials_path is not None:
@@ -67,10 +67,13 @@ def _count_tables(data: "DataDir") -> dict:
 
 def _utterances(data: "DataDir") -> Collection[str] | None:
     """The ids of the utterances, by the first table that says them."""
-    for table in (data.utt2spk, data.segments, data.wav_scp, data.feats_scp):
-        if table is not None:
-            return table.values if isinstance(table, Table) else table
-    return None
+    if data.utt2spk is not None:
+        return data.utt2spk.values
+    source = unjoined_ids(data)
+    if source is not None and data.utt2utts is not None:
+        parts = part_ids(data)
+        return [*(key for key in source if key not in parts), *data.utt2utts]
+    return source if source is not None or data.feats_scp is None else data.feats_scp.values
 
 
 # --- ids -----------------------------------------------------------------------------------------------------------
@@ -82,8 +85,15 @@ def _compare_all_ids(data: "DataDir") -> list[DataError]:
              "utt2num_frames": data.utt2num_frames, "segments": data.segments}
     ids = {name: table.values if isinstance(table, Table) else table for name, table in names.items()}
     source = "wav.scp" if data.segments is None else "segments"
+    if data.utt2utts is not None and ids["utt2spk"] is not None and ids[source] is not None:
+        both, parts = f"{source} and utt2utts", part_ids(data)
+        spoken = {key for key in ids[source] if key not in parts} | data.utt2utts.keys()
+        faults += _compare_ids(data.path, "utt2spk", ids["utt2spk"], both, spoken)
+        faults += _compare_ids(data.path, source, ids[source], "utt2spk or utt2utts", ids["utt2spk"].keys() | parts)
+        faults += _compare_ids(data.path, "utt2utts", data.utt2utts, "utt2spk", ids["utt2spk"])
+        source = None
     for one, other in [("utt2spk", source), ("utt2spk", "feats.scp"), ("feats.scp", "utt2num_frames")]:
-        if ids[one] is not None and ids[other] is not None:
+        if other is not None and ids[one] is not None and ids[other] is not None:
             faults += _compare_ids(data.path, one, ids[one], other, ids[other])
             faults += _compare_ids(data.path, other, ids[other], one, ids[one])
     if data.segments is not None and data.wav_scp is not None:
@@ -148,7 +158,7 @@ def _odd_speakers(data: "DataDir") -> list[str]:
 def _odd_order(data: "DataDir") -> list[str]:
     tables: dict[str, Table | Mapping | None] = {
         "wav.scp": data.wav_scp, "utt2spk": data.utt2spk, "spk2utt": data.spk2utt, "segments": data.segments,
-        "feats.scp": data.feats_scp, "utt2num_frames": data.utt2num_frames}
+        "utt2utts": data.utt2utts, "feats.scp": data.feats_scp, "utt2num_frames": data.utt2num_frames}
     warnings = []
     for name, table in tables.items():
         if table is None:
@@ -157,73 +167,6 @@ def _odd_order(data: "DataDir") -> list[str]:
         if any(before > after for before, after in zip(keys, keys[1:], strict=False)):
             warnings.append(f"{name}: not sorted, which Kaldi wants: LC_ALL=C sort {os.path.join(data.path, name)}")
     return warnings
-
-
-# --- recordings ----------------------------------------------------------------------------------------------------
-
-
-def _check_recordings(data: "DataDir", faults: list[DataError], warnings: list[str], read_audio: bool,
-                      allow_pipes: bool, options: "AudioOptions | None", progress: Callable) -> dict:
-    """Scan or decode each recording; fill faults and warnings; count seconds of audio."""
-    from speakerkit.io import audio
-
-    options = dataclasses.replace(options or audio.AudioOptions(), allow_pipes=allow_pipes)
-    durations: dict[str, float] = {}
-    rates: Counter = Counter()
-    notes: Counter = Counter()
-    for rec_id in progress(data.wav_scp.values):
-        path = data.wav_scp.values[rec_id]
-        try:
-            durations[rec_id], rate = _listen(path, options, read_audio, notes)
-            rates[rate] += 1
-        except DataError as error:
-            faults.append(data.wav_scp.fault(rec_id, str(error)))
-    num_unheard = rates.pop(0, 0)
-    if num_unheard:
-        warnings.append(f"wav.scp: {num_unheard:,} shell pipes were not run")
-    if len(rates) > 1:
-        told = ", ".join(f"{rate} Hz ({count:,})" for rate, count in sorted(rates.items()))
-        warnings.append(f"wav.scp: {len(rates)} sample rates: {told}")
-    warnings += [f"wav.scp: {count:,} recordings: {audio.NOTES[note]}" for note, count in sorted((+notes).items())]
-    faults += _check_segment_spans(data, durations, audio.SEGMENT_SLACK_S, options.min_duration_s)
-    counts = {"audio_seconds": round(sum(durations.values()), 3)}
-    return counts | ({"sample_rate": next(iter(rates))} if len(rates) == 1 else {})
-
-
-def _listen(path: str, options: "AudioOptions", read_audio: bool, notes: Counter) -> tuple[float, int]:
-    """(seconds, sample rate) of a recording; 0, 0 for a pipe that is not run."""
-    from speakerkit.io import audio
-
-    if read_audio:
-        samples, sample_rate = audio.load_audio(path, options, notes=notes)
-        return len(samples) / sample_rate, sample_rate
-    info = audio.scan_audio(path, options)
-    return info.duration_s, info.sample_rate
-
-
-def _check_segment_spans(data: "DataDir", durations: dict[str, float], slack_s: float,
-                         min_duration_s: float) -> Iterable[DataError]:
-    path = os.path.join(data.path, "segments")
-    for segment in (data.segments or {}).values():
-        duration_s = durations.get(segment.rec_id, 0.0)
-        end_s = segment.end_s if segment.end_s >= 0 else duration_s
-        if duration_s and (end_s - slack_s > duration_s or segment.start_s >= duration_s):
-            message = (f"segment from {segment.start_s:g} to {segment.end_s:g} s goes past the end of "
-                       f"'{segment.rec_id}' at {duration_s:.3f} s")
-            yield DataError(path, message, segment.line)
-        elif duration_s and end_s - segment.start_s < min_duration_s:
-            message = f"segment of {end_s - segment.start_s:.3f} s is too short; wanted at least {min_duration_s:g} s"
-            yield DataError(path, message, segment.line)
-
-
-def _unused_recordings(data: "DataDir") -> list[str]:
-    if data.segments is None or data.wav_scp is None:
-        return []
-    unused = data.wav_scp.values.keys() - {segment.rec_id for segment in data.segments.values()}
-    if not unused:
-        return []
-    return [f"wav.scp: {len(unused):,} of {len(data.wav_scp.values):,} recordings have no segment, "
-            f"the first '{min(unused, key=sort_key)}'"]
 
 
 # --- features and trials -------------------------------------------------------------------------------------------

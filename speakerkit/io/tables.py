@@ -1,4 +1,4 @@
-"""Files of '<id> <value...>' lines: wav.scp, utt2spk, spk2utt, segments; sorted as LC_ALL=C sorts.
+"""Files of '<id> <value...>' lines: wav.scp, utt2spk, spk2utt, utt2utts, segments; sorted as LC_ALL=C sorts.
 
 An id is one word: fields are split at spaces and tabs only, and an id that holds any other blank
 or invisible character is refused, because other tools would cut it there without a word.
@@ -16,7 +16,8 @@ from speakerkit.io.files import open_output
 from speakerkit.io.text_lines import read_lines
 
 __all__ = ["Segment", "Table", "id_fault", "parse_number", "read_lines", "read_segments", "read_spk2utt",
-           "read_table", "read_utt2spk", "read_utt2value", "resolve_path", "sort_key", "split_fields", "write_table"]
+           "read_table", "read_utt2spk", "read_utt2utts", "read_utt2value", "resolve_path", "sort_key", "split_fields",
+           "write_table"]
 
 log = logging.getLogger(__name__)
 
@@ -152,8 +153,24 @@ def read_spk2utt(path: str | os.PathLike) -> dict[str, list[str]]:
     Raises:
         DataError: as read_table does, and for an utterance that is named twice.
     """
+    return _read_lists(path, "'<spk-id> <utt-id>...' a line")
+
+
+def read_utt2utts(path: str | os.PathLike) -> dict[str, list[str]]:
+    """Read '<utt-id> <part-id>...' lines: utterances that are others joined end to end, in the line's order.
+
+    As Kaldi's combine_short_segments.sh writes them: '<utt-id> <utt-id>' is an utterance by itself. A
+    part is a segment where there are segments, else a recording; it belongs to one utterance only.
+
+    Raises:
+        DataError: as read_table does, and for a part that is named twice.
+    """
+    return _read_lists(path, "'<utt-id> <part-id>...' a line")
+
+
+def _read_lists(path: str | os.PathLike, wanted: str) -> dict[str, list[str]]:
     faults: list[DataError] = []
-    table = _collect(path, "'<spk-id> <utt-id>...' a line", faults, _MAX_SPEAKER_LINE_CHARS)
+    table = _collect(path, wanted, faults, _MAX_SPEAKER_LINE_CHARS)
     spk2utt = {spk_id: split_fields(value) if value else [] for spk_id, value in table.values.items()}
     owner: dict[str, str] = {}
     for spk_id, utt_ids in spk2utt.items():

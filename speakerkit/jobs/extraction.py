@@ -88,6 +88,7 @@ def extract_embeddings(
     report: dict,
     segments: str | os.PathLike | None = None,
     spk2utt: str | os.PathLike | None = None,
+    utt2utts: str | os.PathLike | None = None,
 ) -> None:
     """One embedding an utterance, in the list's order, as `emb.ark` and `emb.scp`.
 
@@ -97,6 +98,7 @@ def extract_embeddings(
         options: model, device, workers, what is accepted.
         report: filled with counts, for --json.
         segments: '<utt-id> <rec-id> <start> <end>' lines.
+        utt2utts: '<utt-id> <part-id>...' lines, utterances that are several of these joined.
         spk2utt: also write `spk_<emb_ark>`, the mean embedding of each of its speakers.
 
     Raises:
@@ -105,11 +107,12 @@ def extract_embeddings(
         ConfigError: `emb_ark` was made from other options or inputs.
     """
     emb_ark = os.fspath(emb_ark)
-    utterances = read_utterances(wav_scp, segments, options.audio_options.allow_pipes)
+    utterances = read_utterances(wav_scp, segments, options.audio_options.allow_pipes, utt2utts)
+    listed = {"wav.scp": wav_scp, "segments": segments, "spk2utt": spk2utt, "utt2utts": utt2utts}
     speakers = None if spk2utt is None else _read_speakers(spk2utt, utterances)
     files.check_writable(emb_ark)
     with locks.output_lock(emb_ark):
-        _extract(utterances, wav_scp, emb_ark, options, report, segments, spk2utt, speakers)
+        _extract(utterances, listed, emb_ark, options, report, speakers)
 
 
 def _read_speakers(spk2utt, utterances: list[Utterance]) -> dict[str, list[str]]:
@@ -126,10 +129,10 @@ def _read_speakers(spk2utt, utterances: list[Utterance]) -> dict[str, list[str]]
     return speakers
 
 
-def _extract(utterances, wav_scp, emb_ark, options, report, segments, spk2utt, speakers) -> None:
+def _extract(utterances, listed, emb_ark, options, report, speakers) -> None:
     started = time.monotonic()
     extractor = _load(options)
-    manifest = _make_manifest(utterances, wav_scp, options, extractor, segments, spk2utt)
+    manifest = _make_manifest(utterances, listed, options, extractor)
     outputs = [scp_path(emb_ark)] + (_speaker_outputs(emb_ark) if speakers else [])
     report.update(output=emb_ark, model=extractor.path, sha256=extractor.sha256, precision=extractor.precision_name)
     identity = dataclasses.replace(manifest, inputs={"model": extractor.sha256, "device": extractor.device.type})
@@ -177,9 +180,9 @@ def _load(options: ExtractionOptions):
     return _extractor
 
 
-def _make_manifest(utterances, wav_scp, options, extractor, segments, spk2utt) -> Manifest:
+def _make_manifest(utterances, listed, options, extractor) -> Manifest:
     inputs = {"model": extractor.sha256, "audio (paths, sizes, times)": audio_fingerprint(utterances)}
-    for role, table in (("wav.scp", wav_scp), ("segments", segments), ("spk2utt", spk2utt)):
+    for role, table in listed.items():
         if table is not None:
             inputs[role] = files.sha256_file(table)
     chosen = options.audio_options

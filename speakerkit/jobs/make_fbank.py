@@ -55,7 +55,8 @@ def make_fbank(source_dir: str | os.PathLike, job: FbankJob, report: dict) -> No
     """Features of every utterance at every speed; `feats.scp` appears when all are there.
 
     Args:
-        source_dir: a data directory with wav.scp, and segments where utterances are stretches of it.
+        source_dir: a data directory with wav.scp, segments where utterances are stretches of it, and
+            utt2utts where some are joined.
         job: what to compute and where it goes. The archives are `<output_dir>/feats/feats.NNNNN.ark`;
             those that a stopped run finished are taken as they are.
         report: filled with counts, for --json.
@@ -92,12 +93,10 @@ def _read_inputs(source_dir: str | os.PathLike, job: FbankJob) -> _Inputs:
     if not os.path.isdir(source_dir):
         raise DataError(source_dir, "no such folder; wanted a data directory")
     folder = Path(source_dir)
-    wav_scp, segments, utt2spk = (folder / name for name in ("wav.scp", "segments", "utt2spk"))
-    read = [wav_scp]
-    if segments.exists():
-        read.append(segments)
-    options = job.features.audio_options
-    utterances = read_utterances(wav_scp, segments if segments.exists() else None, options.allow_pipes)
+    wav_scp, segments, utt2utts, utt2spk = (folder / name for name in ("wav.scp", "segments", "utt2utts", "utt2spk"))
+    segments, utt2utts = (path if path.exists() else None for path in (segments, utt2utts))
+    read = [path for path in (wav_scp, segments, utt2utts) if path is not None]
+    utterances = read_utterances(wav_scp, segments, job.features.audio_options.allow_pipes, utt2utts)
     speakers = None
     if job.output_dir is not None:
         speakers = _read_speakers(utt2spk, utterances, job)

@@ -16,7 +16,7 @@ from speakerkit.features.fbank import chunk_samples, compute_fbank
 from speakerkit.features.resample import chunk_span, speed_chunk, speed_spk_id
 from speakerkit.io import ark, tables
 from speakerkit.training.disturb import disturb_chunk
-from speakerkit.training.recordings import Recording
+from speakerkit.training.recordings import Joined, Recording
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class WaveChunks:
         self,
         utt_ids: Sequence[str],
         spk_ids: Sequence[str],
-        recordings: Sequence[Recording],
+        recordings: Sequence[Recording | Joined],
         fbank: FbankConfig,
         augmentation: AugmentationConfig,
         chunk_frames: int,
@@ -116,7 +116,9 @@ class WaveChunks:
         samples = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
         return compute_fbank(samples, self.fbank, generator=dither).numpy()
 
-    def _take(self, recording: Recording, speed: float, count: int, generator: np.random.Generator) -> np.ndarray:
+    def _take(
+        self, recording: Recording | Joined, speed: float, count: int, generator: np.random.Generator
+    ) -> np.ndarray:
         """(count,) samples at the fbank's rate from a random place; a short recording is repeated."""
         channel = recording.draw_channel(generator)
         ratio = speed * recording.sample_rate / self.fbank.sample_rate  # input samples a output sample

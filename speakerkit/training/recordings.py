@@ -1,5 +1,7 @@
 """Where the samples of training utterances lie, and how a stretch of them is read."""
 
+import bisect
+import itertools
 import os
 from dataclasses import dataclass
 
@@ -41,32 +43,72 @@ class Recording:
         return audio.read_chunk(self.path, self.start + first, count, channel, self.pcm_rate)
 
 
-def find_recordings(data: data_dir.DataDir) -> dict[str, tuple[str, float, float]]:
-    """utt_id -> path, start and end in seconds (end -1: all), of every utterance of utt2spk.
+@dataclass(frozen=True)
+class Joined:
+    """An utterance that is several recordings' stretches end to end; read as one."""
+
+    parts: tuple[Recording, ...]
+    ends: tuple[int, ...]  # of each part, in samples of the whole
+
+    @property
+    def sample_rate(self) -> int:
+        """That of every part."""
+        return self.parts[0].sample_rate
+
+    @property
+    def num_samples(self) -> int:
+        """Of all parts."""
+        return self.ends[-1]
+
+    def draw_channel(self, generator: np.random.Generator) -> int | str | None:
+        """One channel for all parts: drawn among those that each of them has, or the chosen one."""
+        return min(self.parts, key=lambda part: part.num_drawn).draw_channel(generator)
+
+    def read(self, first: int, count: int, channel: int | str | None = None) -> np.ndarray:
+        """(count,) float32 samples from the utterance's sample ``first`` on; only parts that hold some are opened."""
+        pieces, end = [], first + count
+        for number in range(bisect.bisect_right(self.ends, first), len(self.parts)):
+            begin = self.ends[number - 1] if number else 0
+            if begin >= end:
+                break
+            skip = max(0, first - begin)
+            pieces.append(self.parts[number].read(skip, min(end, self.ends[number]) - begin - skip, channel))
+        return np.concatenate(pieces) if len(pieces) != 1 else pieces[0]
+
+
+def find_recordings(data: data_dir.DataDir) -> dict[str, list[tuple[str, float, float]]]:
+    """utt_id -> path, start and end in seconds (end -1: all) of its parts, of every utterance of utt2spk.
 
     Raises:
         DataError: an utterance without recording or segment; a pipe, which can't be read in chunks.
     """
     found, faults = {}, []
+    utt2utts = data.utt2utts or {}
     for utt_id, line in data.utt2spk.lines.items():
-        segment = data.segments.get(utt_id) if data.segments is not None else None
-        rec_id = utt_id if data.segments is None else segment.rec_id if segment else None
-        path = data.wav_scp.values.get(rec_id)
-        if path is None:
-            faults.append(DataError(data.utt2spk.path, f"'{utt_id}' has no recording in {data.wav_scp.path}", line))
-        elif pipes.is_pipe(path):
-            message = f"'{rec_id}' is a pipe: training reads chunks; store features with make-fbank --allow-pipes first"
-            faults.append(DataError(data.wav_scp.path, message, data.wav_scp.lines[rec_id]))
-        else:
-            found[utt_id] = (path, segment.start_s if segment else 0.0, segment.end_s if segment else -1.0)
+        places = []
+        for part_id in utt2utts.get(utt_id, (utt_id,)):
+            segment = data.segments.get(part_id) if data.segments is not None else None
+            rec_id = part_id if data.segments is None else segment.rec_id if segment else None
+            path = data.wav_scp.values.get(rec_id)
+            if path is None:
+                named = f"'{utt_id}'" if part_id == utt_id else f"part '{part_id}' of '{utt_id}'"
+                faults.append(DataError(data.utt2spk.path, f"{named} has no recording in {data.wav_scp.path}", line))
+            elif pipes.is_pipe(path):
+                message = (
+                    f"'{rec_id}' is a pipe: training reads chunks; store features with make-fbank --allow-pipes first"
+                )
+                faults.append(DataError(data.wav_scp.path, message, data.wav_scp.lines[rec_id]))
+            else:
+                places.append((path, segment.start_s if segment else 0.0, segment.end_s if segment else -1.0))
+        found[utt_id] = places
     raise_all(faults)
     return found
 
 
 def scan_recordings(
     data: data_dir.DataDir, options: audio.AudioOptions, bad: BadRecordings, show: bool, random_channel: bool = False
-) -> tuple[list[str], list[Recording]]:
-    """Every usable utterance's place in its recording, from the headers alone; the others are noted in ``bad``.
+) -> tuple[list[str], list[Recording | Joined]]:
+    """Every usable utterance's place in its recordings, from the headers alone; the others are noted in ``bad``.
 
     Args:
         random_channel: a channel is drawn for each chunk of a recording that has several.
@@ -77,27 +119,40 @@ def scan_recordings(
     places = find_recordings(data)
     infos: dict[str, audio.AudioInfo | RecordingError] = {}
     utt_ids, recordings = [], []
-    for utt_id, (path, start_s, end_s) in tqdm(
+    for utt_id, parts in tqdm(
         places.items(), desc="read headers", unit="utt", dynamic_ncols=True, leave=False, disable=None if show else True
     ):
-        if path not in infos:
-            infos[path] = _scan(path, options)
-        info = infos[path]
-        if isinstance(info, RecordingError):
-            bad.add(utt_id, info)
-            continue
-        start = int(start_s * info.sample_rate)
-        end = info.num_samples if end_s < 0 else min(info.num_samples, int(end_s * info.sample_rate))
-        if end - start < options.min_duration_s * info.sample_rate:
-            detail = f"{(end - start) / info.sample_rate:.3f} s; want at least {options.min_duration_s:g} s"
-            bad.add(utt_id, RecordingError(path, "too-short", detail))
+        try:
+            recording = _place(parts, options, infos, random_channel)
+        except RecordingError as error:
+            bad.add(utt_id, error)
             continue
         utt_ids.append(utt_id)
+        recordings.append(recording)
+    return utt_ids, recordings
+
+
+def _place(parts: list, options: audio.AudioOptions, infos: dict, random_channel: bool) -> Recording | Joined:
+    """One utterance's place; RecordingError where a header shows that it can't be used."""
+    found = []
+    for path, start_s, end_s in parts:
+        if path not in infos:
+            infos[path] = _scan(path, options if len(parts) == 1 else audio.any_length(options))
+        info = infos[path]
+        if isinstance(info, RecordingError):
+            raise info
+        audio.check_joint(path, info.sample_rate, parts[0][0], found[0].sample_rate if found else info.sample_rate)
+        start = int(start_s * info.sample_rate)
+        end = info.num_samples if end_s < 0 else min(info.num_samples, int(end_s * info.sample_rate))
         num_drawn = info.num_channels if random_channel else 1
-        recordings.append(
+        found.append(
             Recording(path, info.sample_rate, start, end - start, options.channel, options.pcm_rate, num_drawn)
         )
-    return utt_ids, recordings
+    ends = tuple(itertools.accumulate(recording.num_samples for recording in found))
+    if ends[-1] < options.min_duration_s * found[0].sample_rate:
+        detail = f"{ends[-1] / found[0].sample_rate:.3f} s; want at least {options.min_duration_s:g} s"
+        raise RecordingError(parts[0][0], "too-short", detail)
+    return found[0] if len(found) == 1 else Joined(tuple(found), ends)
 
 
 def _scan(path: str, options: audio.AudioOptions) -> audio.AudioInfo | RecordingError:

@@ -1,0 +1,69 @@
+"""Where training reads samples: parts of a joined utterance look like one recording."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from speakerkit.errors import DataError
+from speakerkit.io.audio import AudioOptions
+from speakerkit.io.bad_recordings import BadRecordings
+from speakerkit.io.data_dir import read_data_dir, write_data_dir
+from speakerkit.training.recordings import scan_recordings
+
+LENGTHS = {"a-1": 4000, "a-2": 1600, "a-3": 5000, "b-1": 8000}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three recordings of a, joined, and one of b."""
+    for key, length in LENGTHS.items():
+        samples = 0.5 * np.random.default_rng(length).uniform(-1, 1, length)
+        soundfile.write(tmp_path / f"{key}.wav", samples, 16000, subtype="FLOAT")
+    write_data_dir(tmp_path / "data", wav_scp={key: str(tmp_path / f"{key}.wav") for key in LENGTHS},
+                   utt2utts={"a-1-comb3": ["a-1", "a-2", "a-3"]}, utt2spk={"a-1-comb3": "a", "b-1": "b"})
+    return tmp_path / "data"
+
+
+def scan(folder):
+    bad = BadRecordings(str(folder / "out"))
+    return *scan_recordings(read_data_dir(folder), AudioOptions(), bad, False), bad
+
+
+def test_any_stretch_of_a_joined_utterance_is_that_of_the_whole(folder):
+    utt_ids, recordings, bad = scan(folder)
+    assert utt_ids == ["a-1-comb3", "b-1"] and not bad.rows
+    joined = recordings[0]
+    whole = np.concatenate([soundfile.read(folder.parent / f"{key}.wav", dtype="float32")[0] for key in
+                            ("a-1", "a-2", "a-3")])
+    assert joined.num_samples == len(whole) == 10600
+    assert joined.sample_rate == 16000
+    generator = np.random.default_rng(1)
+    edges = [(0, 10600), (3999, 2), (4000, 1600), (3999, 1602), (5600, 5000), (10599, 1), (0, 1)]
+    drawn = [(first, int(generator.integers(1, 10601 - first))) for first in generator.integers(0, 10600, 100)]
+    for first, count in edges + drawn:
+        np.testing.assert_array_equal(joined.read(int(first), count), whole[first:first + count])
+
+
+def test_only_parts_that_hold_something_are_opened(folder):
+    joined = scan(folder)[1][0]
+    (folder.parent / "a-3.wav").unlink()
+    assert len(joined.read(0, 5600)) == 5600
+
+
+def test_a_bad_part_is_noted_under_the_utterance(folder):
+    (folder.parent / "a-2.wav").unlink()
+    utt_ids, _, bad = scan(folder)
+    assert utt_ids == ["b-1"]
+    assert bad.rows["a-1-comb3"][:2] == (f"{folder.parent}/a-2.wav", "missing")
+
+
+def test_parts_of_several_rates_are_refused(folder):
+    soundfile.write(folder.parent / "a-2.wav", np.full(1600, 0.1), 8000)
+    _, _, bad = scan(folder)
+    assert bad.rows["a-1-comb3"][1] == "bad-sample-rate"
+
+
+def test_an_unknown_part_is_told_at_the_utterances_line(folder):
+    (folder / "utt2utts").write_text("a-1-comb3 a-1 a-9\n")
+    with pytest.raises(DataError, match="utt2spk:1: part 'a-9' of 'a-1-comb3' has no recording in .*wav.scp"):
+        scan(folder)
