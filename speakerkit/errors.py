@@ -19,6 +19,7 @@ REASON_CODES = (
     "unsupported-format",
     "not-finite",
     "silent",
+    "no-speech",
     "too-short",
     "too-long",
     "channel-not-chosen",

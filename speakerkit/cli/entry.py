@@ -13,8 +13,8 @@ from speakerkit.cli.outcome import run
 
 __all__ = [
     "add_audio_options", "add_config_option", "add_device_options", "add_model_options", "add_nj_option",
-    "add_operating_point_options", "add_output_options", "add_seed_option", "audio_options", "command_line", "log",
-    "make_parser", "max_bad", "number", "run", "usable_cores",
+    "add_operating_point_options", "add_output_options", "add_seed_option", "add_vad_option", "audio_options",
+    "command_line", "log", "make_parser", "max_bad", "number", "run", "usable_cores",
 ]
 
 log = logging.getLogger("speakerkit")
@@ -141,6 +141,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "(default: $SPEAKERKIT_MODEL, else the bundled model)",
     )
     add_device_options(parser)
+
+
+def add_vad_option(parser: argparse.ArgumentParser) -> None:
+    """--vad."""
+    parser.add_argument(
+        "--vad",
+        action="store_true",
+        help="embed only what silero-vad takes for speech; none is an error, no-speech (pip install 'speakerkit[vad]')",
+    )
 
 
 def _channel(text: str) -> int | str:
