@@ -26,6 +26,8 @@ REASON_CODES = (
     "bad-sample-rate",
     "pipe-refused",
     "pipe-failed",
+    "url-refused",
+    "url-failed",
     "nan-embedding",
     "zero-embedding",
     "wrong-dimension",
