@@ -8,7 +8,7 @@ the name: data/id00000/singing-01-001.flac is id00000-singing-01-001.
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -266,11 +266,11 @@ def validate(folders: Iterable[Path]) -> None:
     raise_all(faults)
 
 
-def tell_counts(counts: dict[str, int]) -> None:
+def tell_counts(counts: dict[str, int], published_counts: Mapping[str, int] = PUBLISHED_COUNTS) -> None:
     """Say each count, with the published one where it differs."""
     differ = 0
     for name, count in counts.items():
-        published = PUBLISHED_COUNTS[name]
+        published = published_counts[name]
         differ += count != published
         log.info("%s: %s%s", name, f"{count:,}", "" if count == published else f" (published: {published:,})")
     if differ:

@@ -140,3 +140,58 @@ def golden_dir() -> Path | None:
     """Embeddings of the original implementations; None where the checkout stands alone."""
     folder = SHARED_DATA / "golden"
     return folder if folder.is_dir() else None
+
+
+def _textgrid(tiers: dict[str, list[tuple[float, float, str]]], end_s: float) -> str:
+    """A TextGrid of spoken intervals only, as AliMeeting's are."""
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end_s:g}",
+             "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, intervals) in enumerate(tiers.items(), 1):
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"',
+                  "        xmin = 0", f"        xmax = {end_s:g}", f"        intervals: size = {len(intervals)}"]
+        for index, (start_s, stop_s, text) in enumerate(intervals, 1):
+            lines += [f"        intervals [{index}]:", f"            xmin = {start_s:g}",
+                      f"            xmax = {stop_s:g}", f'            text = "{text}"']
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session")
+def lay_out_meeting() -> Callable[..., None]:
+    """``lay_out_meeting(corpus_dir, "Train", "R0001_M0001", {"F_SPK0001": [(0.5, 4.2)], ...})`` lays out a session
+    as AliMeeting lies on disk: 8 channels of an array, a headset a speaker, their TextGrids.
+
+    Keywords: ``duration_s``; ``voices``, speaker -> samples that are spoken one turn after the other (silence
+    without); ``rate``; ``tier_names``, speaker -> far tier's name. A turn may have a text as its third.
+    """
+    import numpy as np
+    import soundfile
+
+    def lay_out(corpus_dir: Path, subset: str, session_id: str, turns: dict[str, list[tuple]], duration_s: float = 20.0,
+                voices: dict | None = None, rate: int = 4000, tier_names: dict | None = None) -> None:
+        base = corpus_dir if subset == "Train" else corpus_dir / f"{subset}_Ali"
+        far, near = base / f"{subset}_Ali_far", base / f"{subset}_Ali_near"
+        for folder in (far, near):
+            for name in ("audio_dir", "textgrid_dir"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        mixed = np.zeros((round(duration_s * rate), 8), np.float32)
+        intervals = {spk: [(*turn, "\u597d")[:3] for turn in mine] for spk, mine in turns.items()}
+        for number, (speaker, mine) in enumerate(intervals.items()):
+            track, spoken = np.zeros(len(mixed), np.float32), 0
+            for start_s, stop_s, _ in mine if voices else ():
+                first, count = round(start_s * rate), round((stop_s - start_s) * rate)
+                place = track[first : first + count]
+                place[:] = voices[speaker][spoken : spoken + len(place)]
+                spoken += count
+            stem = f"{session_id}_{speaker}"
+            soundfile.write(near / "audio_dir" / f"{stem}.wav", track, rate, subtype="PCM_16")
+            (near / "textgrid_dir" / f"{stem}.TextGrid").write_text(_textgrid({speaker: mine}, duration_s))
+            for channel in range(8):  # an array about which the speakers sit: other delays and levels
+                delay = 1 + (3 * number + channel) % 8
+                mixed[delay:, channel] += (0.3 + 0.05 * channel) * track[:-delay]
+        noise = np.random.default_rng(len(session_id)).standard_normal(mixed.shape).astype(np.float32)
+        soundfile.write(far / "audio_dir" / f"{session_id}_MS001.wav", mixed + 0.002 * noise, rate, subtype="PCM_16")
+        names = {speaker: f"{session_id}_{speaker}" for speaker in turns} | (tier_names or {})
+        tiers = {names[speaker]: mine for speaker, mine in intervals.items()}
+        (far / "textgrid_dir" / f"{session_id}.TextGrid").write_text(_textgrid(tiers, duration_s))
+
+    return lay_out
