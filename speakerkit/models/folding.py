@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from speakerkit.models.blocks import ResidualBlock, ResidualTrunk
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Identity:
+def _fold(convolution: nn.Conv1d | nn.Conv2d, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Identity:
     """Put the norm's scale and shift into the convolution's weight and bias; what replaces the norm does nothing."""
     convolution.weight, convolution.bias = fuse_conv_bn_weights(
         convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
@@ -35,6 +35,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
                 module.norm2 = _fold(module.conv2, module.norm2)
             if module.shortcut is not None:
                 module.shortcut = nn.Sequential(module.shortcut[0], _fold(module.shortcut[0], module.shortcut[1]))
+        for convolution, norm in getattr(module, "folds", ()):  # what a network says of itself
+            setattr(module, norm, _fold(getattr(module, convolution), getattr(module, norm)))
     return network.requires_grad_(False)
 
 

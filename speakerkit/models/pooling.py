@@ -4,6 +4,8 @@ import torch
 
 from speakerkit.models.blocks import time_mask
 
+SMALLEST_VARIANCE = 1e-30
+
 
 def pool_over_time(x: torch.Tensor, lengths: torch.Tensor | None, std_floor: float) -> torch.Tensor:
     """Mean and standard deviation over time, for each channel and frequency ("TSTP").
@@ -11,7 +13,8 @@ def pool_over_time(x: torch.Tensor, lengths: torch.Tensor | None, std_floor: flo
     Args:
         x: (batch, channels, time, freq).
         lengths: (batch,) valid time steps, or None.
-        std_floor: added to the variance under the root, as WeSpeaker (1e-7) and 3D-Speaker (1e-8) do.
+        std_floor: added to the variance under the root, as WeSpeaker (1e-7) and 3D-Speaker (1e-8;
+            0 in CAM++) do.
 
     Returns:
         (batch, 2 * channels * freq) float32: all means, then all deviations, index channel * freq + f.
@@ -28,7 +31,8 @@ def pool_over_time(x: torch.Tensor, lengths: torch.Tensor | None, std_floor: flo
         steps = lengths[:, None, None]
         mean = torch.where(mask, x, 0).sum(dim=2) / steps
         squares = torch.where(mask, x - mean.unsqueeze(2), 0).square().sum(dim=2)
-    std = (squares / (steps - 1).clamp(min=1) + std_floor).sqrt()
+    # Where nothing is added, a constant channel's root keeps a finite slope.
+    std = (squares / (steps - 1).clamp(min=1) + std_floor).clamp(min=SMALLEST_VARIANCE).sqrt()
     return torch.cat([mean.flatten(1), std.flatten(1)], dim=1)
 
 

@@ -13,7 +13,10 @@ from torch import nn
 
 from speakerkit.config import ModelConfig
 from speakerkit.models.blocks import ResidualTrunk, halved
+from speakerkit.models.networks import count_parameters, initialise, make_network
 from speakerkit.models.pooling import pool_over_time, pool_over_time_and_frequency
+
+__all__ = ["ReferenceResNet34", "ResNet34", "count_parameters", "initialise", "make_network"]
 
 
 class ResNet34(nn.Module):
@@ -100,30 +103,3 @@ class ReferenceResNet34(nn.Module):
         """What the margin softmax sees while training: two more dense layers, ReLU then batch norm each."""
         x = self.second(self.embedding_norm(F.relu(embedding)))
         return self.second_norm(F.relu(x))
-
-
-NETWORKS = {"resnet34": ResNet34, "resnet34_reference": ReferenceResNet34}
-
-
-def make_network(config: ModelConfig, num_mel_bins: int) -> nn.Module:
-    """The network that ``config.architecture`` names, with weights as torch leaves them."""
-    return NETWORKS[config.architecture](config, num_mel_bins)
-
-
-def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights anew: He normal by fan-out for convolutions (arXiv:1502.01852), uniform by fan-in for layers."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.Linear):
-            bound = module.in_features**-0.5
-            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def count_parameters(network: nn.Module) -> tuple[int, int]:
-    """(learnable parameters, the same with batch norm's running statistics)."""
-    parameters = sum(p.numel() for p in network.parameters())
-    running = sum(b.numel() for name, b in network.named_buffers() if not name.endswith("num_batches_tracked"))
-    return parameters, parameters + running

@@ -26,7 +26,8 @@ def finish_network(state: TrainingState, run: Run) -> nn.Module:
     network.eval()
     if run.system.training.wccn > 0:
         embeddings, labels = _embed_batches(network, run)
-        fold_into(network.last_layer, wccn_matrix(embeddings, labels, run.system.training.wccn))
+        matrix = wccn_matrix(embeddings, labels, run.system.training.wccn)
+        fold_into(network.last_layer, matrix, getattr(network, "last_norm", None))
     return network
 
 

@@ -55,8 +55,25 @@ def wccn_matrix(embeddings: np.ndarray, labels: np.ndarray, smoothing: float) ->
 
 
 @torch.no_grad()
-def fold_into(layer: nn.Linear, matrix: np.ndarray) -> None:
-    """Make the layer give A (W x + b) where it gave W x + b."""
+def fold_into(layer: nn.Linear, matrix: np.ndarray, norm: nn.BatchNorm1d | None = None) -> None:
+    """Make the layer give A (W x + b) where it gave W x + b.
+
+    Args:
+        layer: the last one.
+        matrix: A, (dim, dim).
+        norm: a batch norm that follows it. The layer then gives A norm(W x + b), and what the norm did is in
+            the layer: of the norm itself only its shift is left.
+    """
     a = torch.from_numpy(matrix).to(layer.weight.device)
+    if norm is not None:
+        scale = (norm.running_var.double() + norm.eps).rsqrt() * (norm.weight.double() if norm.affine else 1.0)
+        shift = (norm.bias.double() if norm.affine else 0.0) - norm.running_mean.double() * scale
+        a, moved = a * scale, a @ shift  # norm(y) = scale * y + shift
+        norm.running_var.fill_(1.0 - norm.eps)
+        norm.running_mean.copy_(-moved.float())
+        if norm.affine:
+            norm.weight.fill_(1.0)
+            norm.bias.zero_()
     layer.weight.copy_((a @ layer.weight.double()).float())
-    layer.bias.copy_((a @ layer.bias.double()).float())
+    if layer.bias is not None:
+        layer.bias.copy_((a @ layer.bias.double()).float())

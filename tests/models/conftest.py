@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from speakerkit.config import ModelConfig
-from speakerkit.models import resnet
+from speakerkit.models.networks import initialise, make_network
 
 SMALL = {"base_channels": 4, "num_blocks": (1, 1, 1, 1), "embedding_dim": 16}
 KINDS = {
     "resnet34": ModelConfig(**SMALL),
     "two layers": ModelConfig(**SMALL, two_embedding_layers=True, std_floor=1e-8),
     "reference": ModelConfig(**SMALL, architecture="resnet34_reference", std_floor=1e-12),
+    "campplus": ModelConfig(**(SMALL | {"num_blocks": (2, 2, 2)}), architecture="campplus", std_floor=0.0),
 }
 
 
@@ -31,8 +33,8 @@ def make_small_network() -> Callable[..., nn.Module]:
 
     def make(kind: str = "resnet34", bins: int = 24, seed: int = 1) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
-        network = resnet.make_network(KINDS[kind], bins)
-        resnet.initialise(network, generator)
+        network = make_network(KINDS[kind], bins)
+        initialise(network, generator)
         for module in network.modules():
             if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 module.running_mean.normal_(0, 0.1, generator=generator)
@@ -49,3 +51,31 @@ def make_small_network() -> Callable[..., nn.Module]:
 def small_network(request, make_small_network) -> nn.Module:
     """A small network of each kind, on 24 mel bins."""
     return make_small_network(request.param)
+
+
+@pytest.fixture(scope="session")
+def draw_features() -> Callable[..., torch.Tensor]:
+    """``draw_features(frames, bins=80)``: the golden files' input of so many frames."""
+
+    def draw(frames: int, bins: int = 80) -> torch.Tensor:
+        return torch.from_numpy(np.random.default_rng(frames).standard_normal((1, frames, bins)).astype(np.float32))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def check_padded_batch(draw_features) -> Callable[..., None]:
+    """Each utterance alone and in the batch; what is padded with must not matter."""
+
+    def check(network: nn.Module, lengths: list[int], bins: int, padding: int) -> None:
+        batch = torch.full((len(lengths), max(lengths) + padding, bins), 3.7)
+        for row, length in zip(batch, lengths, strict=True):
+            row[:length] = draw_features(length, bins)[0]
+        together = network(batch, torch.tensor(lengths))
+        for embedding, row, length in zip(together, batch, lengths, strict=True):
+            alone = network(row[None, :length])[0]
+            assert torch.isfinite(alone).all()
+            assert torch.cosine_similarity(embedding, alone, dim=0) >= 0.999999, length
+            torch.testing.assert_close(embedding, alone, rtol=1e-3, atol=1e-4 * float(alone.abs().max()))
+
+    return check

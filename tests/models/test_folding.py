@@ -35,10 +35,11 @@ def test_the_network_itself_stays(small_network, features):
 
 
 def test_few_norms_are_left(make_small_network):
-    def norms(kind):
-        return sum(isinstance(m, nn.BatchNorm2d) for m in fold_batch_norm(make_small_network(kind)).modules())
+    def norms(kind, dims=nn.BatchNorm2d):
+        return sum(isinstance(m, dims) for m in fold_batch_norm(make_small_network(kind)).modules())
 
     assert norms("resnet34") == norms("two layers") == 0
+    assert norms("campplus") == 0 and norms("campplus", nn.BatchNorm1d) == 6 + 3 + 1 + 1  # behind sums, and the last
     assert norms("reference") == 4 + 1  # the first of each block follows a sum; one follows the dense layer's ReLU
 
 
@@ -46,7 +47,7 @@ def test_bfloat16_ends_before_pooling(small_network, features):
     prepared = prepare_for_inference(small_network, torch.device("cpu"), torch.bfloat16)
     embedding = prepared(features.bfloat16())
     assert embedding.dtype == torch.float32
-    assert next(prepared.trunk.parameters()).dtype == torch.bfloat16
+    assert next(getattr(prepared, prepared.convolutional[0]).parameters()).dtype == torch.bfloat16
     assert prepared.embedding.weight.dtype == torch.float32
     assert torch.cosine_similarity(embedding, small_network(features)).min() > 0.999
 

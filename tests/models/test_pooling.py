@@ -34,7 +34,8 @@ def test_one_step_has_no_spread():
     torch.testing.assert_close(pool_over_time(X, torch.tensor([1]), 1e-6), torch.tensor([[1.0, 10.0, 1e-3, 1e-3]]))
 
 
-@pytest.mark.parametrize("pool, floor", [(pool_over_time, 1e-7), (pool_over_time_and_frequency, 1e-12)])
+@pytest.mark.parametrize("pool, floor", [(pool_over_time, 1e-7), (pool_over_time, 0.0),
+                                         (pool_over_time_and_frequency, 1e-12)])
 def test_a_constant_channel_has_a_finite_slope(pool, floor):
     x = torch.full((2, 3, 5, 4), 0.25, requires_grad=True)
     pool(x, None, floor).sum().backward()

@@ -44,6 +44,19 @@ def test_folded_layer_gives_the_mapped_embedding():
     np.testing.assert_allclose(layer(x).detach().numpy(), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("affine", [False, True])
+def test_folded_layer_with_a_norm_behind_it_gives_the_mapped_embedding(affine):
+    layer, norm = nn.Linear(5, 3, bias=affine), nn.BatchNorm1d(3, affine=affine).eval()
+    norm.running_mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
+    norm.running_var.copy_(torch.tensor([0.1, 2.0, 7.0]))
+    if affine:
+        nn.init.uniform_(norm.weight, 0.5, 2.0), nn.init.uniform_(norm.bias)
+    matrix, x = GENERATOR.standard_normal((3, 3)), torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
+    wanted = norm(layer(x)).detach().double().numpy() @ matrix.T
+    fold_into(layer, matrix, norm)
+    np.testing.assert_allclose(norm(layer(x)).detach().numpy(), wanted, atol=1e-5)
+
+
 def test_classes_of_one_are_refused():
     with pytest.raises(ValueError, match="no class has two embeddings"):
         within_class_covariance(np.ones((3, 2)), np.arange(3))

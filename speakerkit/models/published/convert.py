@@ -1,0 +1,50 @@
+"""A published checkpoint's tensors in our network, every key and shape checked."""
+
+import os
+
+import torch
+from torch import nn
+
+from speakerkit.errors import DataError
+from speakerkit.models.model_file import load_tensors
+from speakerkit.models.networks import make_network
+from speakerkit.models.published.names import published_name
+from speakerkit.models.published.recognise import Recipe, Tensors
+
+MOST_TOLD = 5
+
+
+def convert(tensors: Tensors, recipe: Recipe, path: str | os.PathLike) -> nn.Module:
+    """Our network, in evaluation mode, with the checkpoint's weights in float32.
+
+    Raises:
+        DataError: a missing or unexpected key, another shape, a value that isn't finite; told in the
+            checkpoint's own names.
+    """
+    network = make_network(recipe.model, recipe.fbank.num_columns).eval()
+    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    theirs = {name: published_name(name, recipe.scheme) for name in wanted}
+    missing = [key for key in theirs.values() if key not in tensors]
+    unexpected = sorted(tensors.keys() - set(theirs.values()) - set(recipe.left_out))
+    if missing or unexpected:
+        raise DataError(path, f"doesn't fit a {recipe.kind}: {len(missing)} keys missing {missing[:MOST_TOLD]}, "
+                              f"{len(unexpected)} unexpected {unexpected[:MOST_TOLD]}")
+    # Shapes before values: a tensor may claim far more values than the file holds.
+    converted = {name: _as_ours(tensors[key], wanted[name], key, path) for name, key in theirs.items()}
+    load_tensors(network, converted, path)
+    return network
+
+
+def _as_ours(tensor: torch.Tensor, wanted: torch.Tensor, key: str, path: str | os.PathLike) -> torch.Tensor:
+    """A weight as our network holds it: images as (time, frequency), 1x1 convolutions over one step as layers."""
+    shown = list(tensor.shape)
+    if tensor.dim() == 4:
+        tensor = tensor.transpose(2, 3)  # theirs are (frequency, time)
+    if tensor.dim() == 3 and wanted.dim() == 2 and tensor.shape[2] == 1:
+        tensor = tensor.squeeze(2)
+    if tensor.shape != wanted.shape:
+        raise DataError(path, f"'{key}' has shape {shown}; want {list(wanted.shape)}")
+    tensor = tensor.float().contiguous()
+    if not torch.isfinite(tensor).all():
+        raise DataError(path, f"'{key}' holds values that aren't finite")
+    return tensor
