@@ -10,7 +10,7 @@ The names below are loaded when they are first used: every command imports this 
 
 __version__ = "0.1.0"
 __all__ = ["BatchError", "ConfigError", "DataError", "DataErrors", "MachineError", "Model", "RecordingError",
-           "Verification", "forget_models", "load_model"]
+           "Verification", "fetch_url", "forget_models", "load_model"]
 
 
 def __getattr__(name: str):

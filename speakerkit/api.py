@@ -1,5 +1,6 @@
 """The Python API: a loaded model, and what it makes of recordings in whatever form they come."""
 
+import io
 import os
 import re
 import threading
@@ -13,7 +14,8 @@ import torch
 
 from speakerkit.errors import BatchError, DataError, RecordingError, raise_all
 from speakerkit.inference.extractor import Extractor, embed_recording, load_extractor
-from speakerkit.io import audio, files
+from speakerkit.io import audio, fetch, files
+from speakerkit.io.fetch import fetch_url
 from speakerkit.io.recordings import Recording, is_file_like, load_recording
 from speakerkit.io.samples import is_samples
 from speakerkit.jobs import utterances, verification
@@ -22,6 +24,8 @@ from speakerkit.models import model_file
 from speakerkit.models.model_file import ModelInfo
 
 MOST_THREADS = 4096
+
+__all__ = ["Model", "Verification", "fetch_url", "forget_models", "load_model"]
 
 _models: dict[tuple[str, str, str], "Model"] = {}
 _loading = threading.Lock()
@@ -157,6 +161,18 @@ class Model:
 
         results = self._embed_all([lambda u=utterance: load(u) for utterance in listed], nj, on_bad)
         return {utterance.utt_id: result for utterance, result in zip(listed, results, strict=True)}
+
+    def embed_url(self, url: str, *, allow_private: bool = False, max_bytes: int = fetch.MOST_BYTES,
+                  timeout_s: float = fetch.TIMEOUT_S, **options) -> np.ndarray:
+        """The embedding of a recording behind an http or https URL; see `fetch_url` for its limits.
+
+        Raises:
+            RecordingError: url-refused, url-failed, missing, or what a file gives; it names the URL without its query.
+        """
+        audio_options = make_audio_options(options)
+        stream = io.BytesIO(fetch_url(url, allow_private=allow_private, max_bytes=max_bytes, timeout_s=timeout_s))
+        stream.name = fetch.shown(url)
+        return self._embed_one(load_recording(stream, None, audio_options))
 
     def verify(self, enrol, test, sample_rate: float | Sequence[float | None] | None = None,
                **options) -> Verification:

@@ -93,6 +93,13 @@ def test_imports_point_down(path):
     assert not wrong, f"{room}/ may import {sorted(ARROWS[room])}"
 
 
+def test_only_the_python_api_fetches_urls():
+    """Nothing that takes requests or lists may be made to connect somewhere."""
+    users = {str(path.relative_to(PACKAGE)) for path in MODULES for name, _, _ in imports_of(path)
+             if name.startswith("speakerkit.io.fetch")}
+    assert users == {"api.py"}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_rooms_keep_to_their_libraries(path):
     room = room_of(path)

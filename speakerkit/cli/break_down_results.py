@@ -5,15 +5,11 @@ import itertools
 import os
 import re
 
-from speakerkit.cli import entry
-from speakerkit.cli.score_trials import add_trials_format_option
+from speakerkit.cli import entry, score_files
 from speakerkit.errors import ConfigError
 
-FORMATS = """
-formats:
-  trials      <enrol-id> <test-id> target|nontarget       or 1|0
-  scores      <enrol-id> <test-id> <score>                the same pairs, in any order
-  TABLE       <id> <value>                                utt2genre, utt2dur, utt2gender, utt2session, ...
+FORMATS = score_files.FORMATS + """
+  TABLE       <id> <value>                                     utt2genre, utt2dur, utt2gender, utt2session, ...
   enrol map   <enrol-id> <utt-id> [<utt-id> ...]
 
 SIDE=TABLE is enrol=TABLE or test=TABLE, the value of that side's id, or pair=TABLE, whether both sides have
@@ -34,8 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         example="break-down-results data/eval/trials exp/scores --by enrol=utt2genre test=utt2genre "
                 "--by test=utt2dur:2,5,10",
         formats=FORMATS)
-    parser.add_argument("trials", help="the labelled list, or - for standard input")
-    parser.add_argument("scores", help="the score file, or - for standard input")
+    score_files.add_arguments(parser)
     parser.add_argument("--by", nargs="+", action="append", type=_factor, default=[], metavar="SIDE=TABLE[:EDGES]",
                         help="a row for each combination of these values; may be repeated")
     parser.add_argument("--nontargets-by", nargs="+", action="append", type=_factor, default=[],
@@ -44,7 +39,6 @@ def main(argv: list[str] | None = None) -> int:
                              "session are told from others (pair=utt2session)")
     parser.add_argument("--enrol-map", metavar="FILE", help="what enrolments are made of")
     parser.add_argument("--markdown", metavar="FILE", help="also write all as a page; of two factors also a matrix")
-    add_trials_format_option(parser)
     entry.add_operating_point_options(parser)
     return entry.run(parser, break_down_results, argv)
 
@@ -65,7 +59,7 @@ def _factor(text: str) -> tuple[str, str, tuple[float, ...] | None]:
 
 def break_down_results(args: argparse.Namespace) -> None:
     from speakerkit.io import files
-    from speakerkit.jobs import breakdown, scoring
+    from speakerkit.jobs import breakdown
     from speakerkit.jobs.conditions import Factor
 
     if not (args.by or args.nontargets_by):
@@ -76,9 +70,8 @@ def break_down_results(args: argparse.Namespace) -> None:
         raise ConfigError(f"--markdown {args.markdown} is one of the inputs")
     splits = [breakdown.Split(tuple(Factor(*factor) for factor in factors), share_targets)
               for given, share_targets in ((args.by, False), (args.nontargets_by, True)) for factors in given]
-    options = scoring.ScoringOptions(label_first=args.trials_format == "label-first",
-                                     point=scoring.OperatingPoint(args.p_target, args.c_miss, args.c_fa))
-    breakdown.break_down(args.trials, args.scores, splits, args.enrol_map, options, args.report)
+    breakdown.break_down(args.trials, args.scores, splits, args.enrol_map, score_files.scoring_options(args),
+                         args.report)
     print("\n".join(breakdown.format_breakdown(one, args.report) for one in args.report["breakdowns"]), end="")
     if args.markdown:
         files.write_text(args.markdown, breakdown.breakdowns_in_markdown(args.report))

@@ -13,14 +13,20 @@ from speakerkit.cli.outcome import run
 
 __all__ = [
     "add_audio_options", "add_config_option", "add_device_options", "add_max_bad_option", "add_model_options",
-    "add_nj_option", "add_operating_point_options", "add_output_options", "add_seed_option", "audio_options",
-    "command_line", "log", "make_parser", "max_bad", "number", "run", "usable_cores",
+    "add_nj_option", "add_operating_point_options", "add_output_options", "add_seed_option", "add_vad_option",
+    "audio_options", "command_line", "log", "make_parser", "max_bad", "number", "run", "usable_cores",
 ]
 
 log = logging.getLogger("speakerkit")
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args=None, namespace=None):
+        """Where a positional may be left out, options still stand anywhere, which argparse alone forbids."""
+        if any(action.nargs == "?" and not action.option_strings for action in self._actions):
+            return self.parse_intermixed_args(args, namespace)
+        return super().parse_args(args, namespace)
+
     def error(self, message: str):
         self.exit(2, f"{self.prog}: {message}\nhint: {self.prog} --help\n")
 
@@ -143,6 +149,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_device_options(parser)
 
 
+def add_vad_option(parser: argparse.ArgumentParser) -> None:
+    """--vad."""
+    parser.add_argument(
+        "--vad",
+        action="store_true",
+        help="embed only what silero-vad takes for speech; none is an error, no-speech (pip install 'speakerkit[vad]')",
+    )
+
+
 def _channel(text: str) -> int | str:
     return "mix" if text == "mix" else _number(int, 0, 65535, text)
 
@@ -226,30 +241,34 @@ def max_bad(args: argparse.Namespace) -> Callable[[int], int]:
 
 
 def add_operating_point_options(
-    parser: argparse.ArgumentParser, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0
+    parser: argparse.ArgumentParser,
+    p_target: float = 0.01,
+    c_miss: float = 1.0,
+    c_fa: float = 1.0,
+    fill_in: bool = True,
 ) -> None:
-    """--p-target, --c-miss and --c-fa of the detection cost."""
+    """--p-target, --c-miss and --c-fa of the detection cost; without ``fill_in`` what isn't given is None."""
     group = parser.add_argument_group("operating point of minDCF")
     group.add_argument(
         "--p-target",
         type=number(float, 1e-9, 1 - 1e-9),
-        default=p_target,
+        default=p_target if fill_in else None,
         metavar="P",
-        help="prior of a target trial (default: %(default)s)",
+        help=f"prior of a target trial (default: {p_target})",
     )
     group.add_argument(
         "--c-miss",
         type=number(float, 1e-9, 1e9),
-        default=c_miss,
+        default=c_miss if fill_in else None,
         metavar="C",
-        help="cost of a miss (default: %(default)s)",
+        help=f"cost of a miss (default: {c_miss})",
     )
     group.add_argument(
         "--c-fa",
         type=number(float, 1e-9, 1e9),
-        default=c_fa,
+        default=c_fa if fill_in else None,
         metavar="C",
-        help="cost of a false alarm (default: %(default)s)",
+        help=f"cost of a false alarm (default: {c_fa})",
     )
 
 

@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output-dir", metavar="DIR",
                         help="where results go (default: exp/eval-eer/<model>-<first 8 digits of its SHA-256>)")
     entry.add_model_options(parser)
+    entry.add_vad_option(parser)
     entry.add_nj_option(parser)
     entry.add_output_options(parser)
     entry.add_operating_point_options(parser, c_miss=10.0)
@@ -43,6 +44,7 @@ def eval_eer(args: argparse.Namespace) -> None:
         device=args.device,
         precision=args.precision,
         nj=args.nj,
+        vad=args.vad,
         audio_options=entry.audio_options(args),
         allowed_bad=entry.max_bad(args),
         overwrite=args.overwrite,

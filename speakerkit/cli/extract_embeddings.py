@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--spk2utt", metavar="FILE", help="'<spk-id> <utt-id>...' lines, for --average")
     parser.add_argument("--average", action="store_true", help="also write each speaker's mean embedding, spk_emb.ark")
     entry.add_model_options(parser)
+    entry.add_vad_option(parser)
     entry.add_nj_option(parser)
     entry.add_output_options(parser)
     entry.add_audio_options(parser)
@@ -42,6 +43,7 @@ def extract_embeddings(args: argparse.Namespace) -> None:
         device=args.device,
         precision=args.precision,
         nj=args.nj,
+        vad=args.vad,
         audio_options=entry.audio_options(args),
         allowed_bad=entry.max_bad(args),
         overwrite=args.overwrite,

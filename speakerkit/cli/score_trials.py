@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from speakerkit.cli import entry
+from speakerkit.cli import entry, score_files
 
 FORMATS = """
 formats:
@@ -27,15 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--enrol-map", metavar="FILE", help="an enrolment is the plain mean of these embeddings")
     parser.add_argument("--output", metavar="FILE", default="-", help="where the scores go (default: standard output)")
     entry.add_output_options(parser)
-    add_trials_format_option(parser)
+    score_files.add_trials_format_option(parser)
     entry.add_operating_point_options(parser)
     return entry.run(parser, score_trials, argv)
-
-
-def add_trials_format_option(parser: argparse.ArgumentParser) -> None:
-    """--trials-format label-last|label-first."""
-    parser.add_argument("--trials-format", choices=("label-last", "label-first"), default="label-last",
-                        help="label-first: '<label> <enrol-id> <test-id>' lines, as VoxCeleb's (default: label-last)")
 
 
 def score_trials(args: argparse.Namespace) -> None:

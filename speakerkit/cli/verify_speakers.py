@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("recordings", metavar="RECORDING", nargs="+", help="two; or one, and the others after --enrol")
     parser.add_argument("--enrol", metavar="RECORDING", nargs="+", help="recordings of one speaker to compare with")
     entry.add_model_options(parser)
+    entry.add_vad_option(parser)
     entry.add_audio_options(parser, max_bad=False)
     return entry.run(parser, verify_speakers, argv)
 
@@ -37,7 +38,8 @@ def verify_speakers(args: argparse.Namespace) -> None:
         raise ConfigError(f"{len(args.recordings)} recordings before --enrol; want one")
     from speakerkit.jobs import verification
 
-    options = verification.VerificationOptions(args.model, args.device, args.precision, entry.audio_options(args))
+    options = verification.VerificationOptions(args.model, args.device, args.precision, args.vad,
+                                               entry.audio_options(args))
     verification.verify_speakers(test, args.enrol or enrol, options, args.report)
     for name, text_format in TEXT_FORMATS.items():
         value = args.report[name]

@@ -1,4 +1,4 @@
-"""Lines of two ids and perhaps a third field, by the million: the common ground of trials and scores.
+"""Lines of two ids with a label, a score or both, by the million: the common ground of trials and scores.
 
 Files as programs write them (one separator between fields, no blank lines) go through polars in
 blocks. At the first thing that is odd the file is read again line by line, which takes all that
@@ -16,6 +16,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,8 +32,46 @@ _BLOCK_BYTES = 1 << 24
 _MAX_ID_CHARS = 65_536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# One line's fields -> (enrol_id, test_id, the third as a number if there is one), or what is wrong with them.
-ParseLine = Callable[[list[str]], tuple[str, str, float | None] | str]
+JOINT = "*"  # between the two ids of files that join them into one field
+
+VOCABULARIES = (("nontarget", "target"), ("0", "1"))  # of labels, one a file; the second word is a target
+LABELS = {word for vocabulary in VOCABULARIES for word in vocabulary}
+
+
+class ParsedLine(NamedTuple):
+    """What a line says."""
+    enrol_id: str
+    test_id: str
+    is_target: bool | None = None
+    score: float | None = None
+
+
+ParseLine = Callable[[list[str]], ParsedLine | str]  # one line's fields to what they say, or what is wrong with them
+
+
+class LabelParser:
+    """Labels of a file's lines; the first good one sets the vocabulary that the file keeps to."""
+
+    def __init__(self):
+        self.vocabulary: tuple[str, str] | None = None
+
+    def fault(self, label: str) -> str | None:
+        """What is wrong with a label, or None."""
+        vocabulary = self.vocabulary or vocabulary_of(label) or ()
+        if label in vocabulary:
+            return None
+        before = f", and the lines before have {'/'.join(vocabulary)}" if vocabulary else ""
+        return f"label is '{label}'; want target/nontarget or 1/0, one vocabulary a file{before}"
+
+    def is_target(self, label: str) -> bool:
+        """What a label without a fault says."""
+        self.vocabulary = self.vocabulary or vocabulary_of(label)
+        return bool(self.vocabulary.index(label))
+
+
+def vocabulary_of(label: str) -> tuple[str, str] | None:
+    """The vocabulary that a word is of, or None."""
+    return next((words for words in VOCABULARIES if label in words), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +83,8 @@ class TrialLines:
         sha256: of its bytes.
         enrol_ids, test_ids: the different ids, in the order of their first appearance.
         enrol_index, test_index: (num_lines,) int32 places in those lists.
-        third: (num_lines,) numbers that stand for the third field; None where there is none.
+        is_target: (num_lines,) bool; None where there are no labels.
+        scores: (num_lines,) float64, all finite; None where there are none.
     """
     name: str
     sha256: str
@@ -52,7 +92,8 @@ class TrialLines:
     test_ids: list[str]
     enrol_index: np.ndarray
     test_index: np.ndarray
-    third: np.ndarray | None
+    is_target: np.ndarray | None
+    scores: np.ndarray | None
 
     def pair(self, place: int) -> str:
         """The ids of one line, for messages."""
@@ -104,7 +145,7 @@ def first_fields(path: str | os.PathLike) -> list[str]:
 
 
 def read_trial_lines(path: str | os.PathLike, name: str, wanted: str, columns: dict[str, pl.DataType],
-                     parse_line: ParseLine) -> TrialLines:
+                     parse_line: ParseLine, ids_joined: bool = False) -> TrialLines:
     """Read a file of trials or scores.
 
     Args:
@@ -112,39 +153,42 @@ def read_trial_lines(path: str | os.PathLike, name: str, wanted: str, columns: d
         name: what messages call it.
         wanted: what a line should be, for messages.
         columns: the fields of its first line for the fast reader: `enrol` and `test` (categories)
-            and perhaps `third`; none if that line is odd.
+            and perhaps `label` (of a vocabulary) and `score`; none if that line is odd.
         parse_line: what the line-by-line reader makes of the fields of a line.
+        ids_joined: the two ids are one field, `enrol*test`; `columns` are those of the line with a space there.
 
     Raises:
         DataError: as `tables.read_lines`; DataErrors: the lines that `parse_line` refuses or whose ids
             are no words, up to 10,000.
     """
-    lines = _read_blocks(path, name, columns) if columns and os.path.isfile(path) else None
+    lines = _read_blocks(path, name, columns, ids_joined) if columns and os.path.isfile(path) else None
     return lines or _read_line_by_line(path, name, wanted, parse_line)
 
 
-def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataType]) -> TrialLines | None:
+def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataType],
+                 ids_joined: bool) -> TrialLines | None:
     """The whole file through polars, or None if anything in it is odd."""
-    enrol, test, thirds, digest = _IdColumn(), _IdColumn(), [], hashlib.sha256()
+    enrol, test, digest = _IdColumn(), _IdColumn(), hashlib.sha256()
+    values: dict[str, list[np.ndarray]] = {column: [] for column in columns if column in ("label", "score")}
     try:
         with open(path, "rb") as stream:
             for block in _whole_lines(stream, digest):
                 if not enrol.index:
                     has_crlf = b"\r" in block[:block.find(b"\n")]
-                frame = _parse_block(block, columns)
+                frame = _parse_block(_parted(block) if ids_joined else block, columns)
                 enrol.extend(frame["enrol"])
                 test.extend(frame["test"])
-                if "third" in columns:
-                    thirds.append(frame["third"].to_physical().to_numpy())
+                for column, blocks in values.items():
+                    blocks.append(frame[column].to_physical().to_numpy())
     except (_Odd, OSError, pl.exceptions.PolarsError):
         return None
-    third = np.concatenate(thirds) if thirds else None
-    if not (enrol.index and enrol.is_plain() and test.is_plain() and (third is None or np.isfinite(third).all())):
+    label, score = (np.concatenate(blocks) if (blocks := values.get(name)) else None for name in ("label", "score"))
+    if not (enrol.index and enrol.is_plain() and test.is_plain() and (score is None or np.isfinite(score).all())):
         return None
     if has_crlf:
         log.info("%s: lines end in CRLF, read as LF", name)
     return TrialLines(name, digest.hexdigest(), list(enrol.numbers), list(test.numbers), enrol.to_numpy(),
-                      test.to_numpy(), third)
+                      test.to_numpy(), None if label is None else label.astype(bool), score)
 
 
 def _whole_lines(stream, digest) -> Iterator[bytes]:
@@ -163,6 +207,12 @@ def _whole_lines(stream, digest) -> Iterator[bytes]:
         yield rest
 
 
+def _parted(block: bytes) -> bytes:
+    if block.count(JOINT.encode()) != block.count(b"\n") + (not block.endswith(b"\n")):
+        raise _Odd("not one joint a line")
+    return block.replace(JOINT.encode(), b"\t" if b"\t" in block[:block.find(b"\n")] else b" ")
+
+
 def _parse_block(block: bytes, columns: dict[str, pl.DataType]) -> pl.DataFrame:
     if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
         raise _Odd("a carriage return inside a line, which polars drops at the end of a field")
@@ -176,23 +226,27 @@ def _parse_block(block: bytes, columns: dict[str, pl.DataType]) -> pl.DataFrame:
 
 
 def _read_line_by_line(path: str | os.PathLike, name: str, wanted: str, parse_line: ParseLine) -> TrialLines:
-    enrol, test, third = _IdColumn(), _IdColumn(), array.array("d")
+    enrol, test, is_target, scores = _IdColumn(), _IdColumn(), array.array("b"), array.array("d")
     faults: list[DataError] = []
     for number, line in read_lines(path, wanted, faults):
         parsed = parse_line(split_fields(line))
-        fault = parsed if isinstance(parsed, str) else _new_id_fault(enrol, parsed[0]) or _new_id_fault(test, parsed[1])
+        fault = parsed if isinstance(parsed, str) else (_new_id_fault(enrol, parsed.enrol_id)
+                                                        or _new_id_fault(test, parsed.test_id))
         if fault is None:
-            enrol.append(parsed[0])
-            test.append(parsed[1])
-            if parsed[2] is not None:
-                third.append(parsed[2])
+            enrol.append(parsed.enrol_id)
+            test.append(parsed.test_id)
+            if parsed.is_target is not None:
+                is_target.append(parsed.is_target)
+            if parsed.score is not None:
+                scores.append(parsed.score)
         else:
             faults.append(DataError(name, fault, number))
         if len(faults) >= _MOST_FAULTS:
             break
     raise_all(faults)
     return TrialLines(name, sha256_file(path), list(enrol.numbers), list(test.numbers), enrol.to_numpy(),
-                      test.to_numpy(), np.frombuffer(third) if third else None)
+                      test.to_numpy(), np.frombuffer(is_target, dtype=bool) if is_target else None,
+                      np.frombuffer(scores) if scores else None)
 
 
 def _new_id_fault(column: _IdColumn, name: str) -> str | None:

@@ -8,10 +8,18 @@ import polars as pl
 
 from speakerkit.errors import DataError, raise_all
 from speakerkit.io.tables import id_fault, read_table, split_fields
-from speakerkit.io.trial_lines import TrialLines, first_fields, read_trial_lines, readable_twice
+from speakerkit.io.trial_lines import (
+    LABELS,
+    VOCABULARIES,
+    LabelParser,
+    ParsedLine,
+    TrialLines,
+    first_fields,
+    read_trial_lines,
+    readable_twice,
+    vocabulary_of,
+)
 
-VOCABULARIES = (("nontarget", "target"), ("0", "1"))  # of labels, one a file; the second word is a target
-_LABELS = {word for vocabulary in VOCABULARIES for word in vocabulary}
 _MOST_CONFLICTS = 1000
 
 
@@ -68,14 +76,18 @@ def read_trials(path: str | os.PathLike, label_first: bool = False) -> Trials:
     wanted = "'<label> <enrol-id> <test-id>'" if label_first else "'<enrol-id> <test-id> [target|nontarget]'"
     with readable_twice(path) as (real_path, name):
         first = first_fields(real_path)
-        if not label_first and len(first) == 3 and first[0] in _LABELS and first[2] not in _LABELS:
+        if not label_first and len(first) == 3 and first[0] in LABELS and first[2] not in LABELS:
             raise DataError(name, f"first field '{first[0]}' is a label; wanted '<enrol-id> <test-id> <label>', "
                                   "or give --trials-format label-first", 1)
         lines = read_trial_lines(real_path, name, f"{wanted} a line", _columns(first, label_first),
                                  _LineParser(wanted, label_first).parse)
-    is_target = None if lines.third is None else lines.third.astype(bool)
-    return Trials(name, lines.sha256, lines.enrol_ids, lines.test_ids, lines.enrol_index, lines.test_index, is_target,
-                  _count_repeated(lines, is_target))
+    return trials_of_lines(lines)
+
+
+def trials_of_lines(lines: TrialLines) -> Trials:
+    """The trials that the lines of a file name, perhaps with scores; DataErrors where labels contradict each other."""
+    return Trials(lines.name, lines.sha256, lines.enrol_ids, lines.test_ids, lines.enrol_index, lines.test_index,
+                  lines.is_target, _count_repeated(lines, lines.is_target))
 
 
 def _columns(first: list[str], label_first: bool) -> dict[str, pl.DataType]:
@@ -83,12 +95,11 @@ def _columns(first: list[str], label_first: bool) -> dict[str, pl.DataType]:
     ids = {"enrol": pl.Categorical(), "test": pl.Categorical()}
     if len(first) == 2 and not label_first:
         return ids
-    label = first[0 if label_first else -1] if len(first) == 3 else None
-    for vocabulary in VOCABULARIES:
-        if label in vocabulary:
-            third = {"third": pl.Enum(vocabulary)}
-            return third | ids if label_first else ids | third
-    return {}
+    vocabulary = vocabulary_of(first[0 if label_first else -1]) if len(first) == 3 else None
+    if vocabulary is None:
+        return {}
+    label = {"label": pl.Enum(vocabulary)}
+    return label | ids if label_first else ids | label
 
 
 class _LineParser:
@@ -98,9 +109,9 @@ class _LineParser:
         self.wanted = wanted
         self.label_first = label_first
         self.num_fields: int | None = None
-        self.vocabulary: tuple[str, str] | None = None
+        self.labels = LabelParser()
 
-    def parse(self, fields: list[str]) -> tuple[str, str, float | None] | str:
+    def parse(self, fields: list[str]) -> ParsedLine | str:
         if len(fields) not in ((3,) if self.label_first else (2, 3)):
             return f"{len(fields)} fields; wanted {self.wanted}"
         if self.num_fields not in (None, len(fields)):
@@ -108,14 +119,12 @@ class _LineParser:
                     f"a third field '{fields[2]}', but the lines before have two")
         if len(fields) == 2:
             self.num_fields = 2
-            return fields[0], fields[1], None
+            return ParsedLine(fields[0], fields[1])
         label, enrol_id, test_id = fields if self.label_first else (fields[2], fields[0], fields[1])
-        vocabulary = self.vocabulary or next((words for words in VOCABULARIES if label in words), ())
-        if label not in vocabulary:
-            before = f", and the lines before have {'/'.join(vocabulary)}" if vocabulary else ""
-            return f"label is '{label}'; want target/nontarget or 1/0, one vocabulary a file{before}"
-        self.num_fields, self.vocabulary = 3, vocabulary
-        return enrol_id, test_id, float(vocabulary.index(label))
+        if fault := self.labels.fault(label):
+            return fault
+        self.num_fields = 3
+        return ParsedLine(enrol_id, test_id, self.labels.is_target(label))
 
 
 def _count_repeated(lines: TrialLines, is_target: np.ndarray | None) -> int:

@@ -14,6 +14,8 @@ from speakerkit.io.trials import Trials, read_enrol_map
 
 log = logging.getLogger(__name__)
 
+_FACTS = ("model", "model_sha256", "precision", "vad")
+
 
 @dataclass(frozen=True)
 class EmbeddingSet:
@@ -23,7 +25,7 @@ class EmbeddingSet:
         path: where they come from, for messages.
         rows: id -> row of the matrix.
         matrix: (num_embeddings, dim) float32, finite, no row zero.
-        model: `model`, `model_sha256` and `precision`, as far as a manifest beside the file knows them.
+        model: `model`, `model_sha256`, `precision` and `vad`, as far as a manifest beside the file knows them.
         sources: every file they depend on: the one named, the archives of an scp, an enrolment map.
         made_of: id -> the utterances whose mean it is; empty where each id is its own utterance.
     """
@@ -69,7 +71,7 @@ def _model_of(archive: str) -> dict[str, str]:
         manifest = files.read_manifest(output)
         if manifest is not None and path.name in manifest["outputs"]:
             results = manifest["results"]
-            return {name: results[name] for name in ("model", "model_sha256", "precision") if results.get(name)}
+            return {name: results[name] for name in _FACTS if results.get(name)}
     return {}
 
 
@@ -81,6 +83,9 @@ def _refuse_another_model(path: str, model: Mapping[str, str], other_path: str, 
     precision, other_precision = model.get("precision"), other.get("precision")
     if precision and other_precision and precision != other_precision:
         log.warning("%s was computed in %s, %s in %s", path, precision, other_path, other_precision)
+    if sha256 and other_sha256 and model.get("vad") != other.get("vad"):
+        log.warning("%s was computed with %s, %s with %s", path, model.get("vad") or "no VAD", other_path,
+                    other.get("vad") or "no VAD")
 
 
 def average_enrolments(map_path: str | os.PathLike, utterances: EmbeddingSet) -> EmbeddingSet:

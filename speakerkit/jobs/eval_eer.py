@@ -24,7 +24,7 @@ from speakerkit.jobs.evaluation_set import (
     read_evaluation_set,
     unpack_evaluation_archive,
 )
-from speakerkit.jobs.extraction import ExtractionOptions, extract_embeddings
+from speakerkit.jobs.extraction import ExtractionOptions, extract_embeddings, vad_facts
 from speakerkit.jobs.scoring import OperatingPoint
 from speakerkit.jobs.utterances import Utterance, audio_fingerprint
 
@@ -69,6 +69,7 @@ def eval_eer(corpus: str, options: EvaluationOptions, report: dict) -> None:
     Writes `wav.scp`, `emb.ark`, `emb.scp`, `scores`, `result.md` and `result.json` there. Recordings that
     may be bad (--max-bad) take their trials with them; how many is counted, and the protocol says it.
     """
+    vad_facts(options.extraction.vad)  # is it installed?
     model = _choose_model(options.extraction)
     folder = Path(options.output_dir or Path(DEFAULT_FOLDER, f"{_file_name(model.name)}-{model.sha256[:8]}"))
     report.update(output_dir=str(folder))
@@ -114,7 +115,7 @@ def _manifest(evaluation: EvaluationSet, model: _Model, options: EvaluationOptio
     chosen = options.extraction.audio_options
     made_with = {**options.point._asdict(), "precision": model.precision, "channel": chosen.channel,
                  "pcm_rate": chosen.pcm_rate, "min_duration": chosen.min_duration_s,
-                 "accept_truncated": chosen.accept_truncated}
+                 "accept_truncated": chosen.accept_truncated, **vad_facts(options.extraction.vad)}
     utterances = [Utterance(utt_id, path) for utt_id, path in evaluation.recordings.items()]
     inputs = {"model": model.sha256, "trials": evaluation.trials.sha256,
               "audio (paths, sizes, times)": audio_fingerprint(utterances)}
@@ -136,7 +137,8 @@ def _evaluate(evaluation: EvaluationSet, folder: Path, model: _Model, options: E
     except DataError:
         report.update((name, found[name]) for name in found if name.startswith(("num_", "bad_")))
         raise
-    report.update((name, found[name]) for name in ("num_utterances", "num_bad", "audio_seconds"))
+    report.update((name, found[name]) for name in ("num_utterances", "num_bad", "audio_seconds", "speech_seconds")
+                  if name in found)
     embeddings = load_embeddings(folder / "emb.ark")
     trials = leave_out(evaluation.trials, evaluation.recordings.keys() - embeddings.rows.keys())
     report["num_trials_left_out"] = len(evaluation.trials) - len(trials)
@@ -145,6 +147,7 @@ def _evaluate(evaluation: EvaluationSet, folder: Path, model: _Model, options: E
     scores = scoring.score_embeddings(trials, embeddings, embeddings)
     report.update(scoring.measure(trials, scores, options.point))
     made_by = {"model": model.name, "model_sha256": model.sha256, "precision": model.precision,
+               **vad_facts(options.extraction.vad),
                "num_trials_left_out": report["num_trials_left_out"], **source}
     report["protocol"] = scoring.make_protocol(trials, CONCATENATED_FILE, options.point, made_by)
     write_scores(folder / "scores", trials, scores)

@@ -39,6 +39,7 @@ class ExtractionOptions:
     device: str = "auto"
     precision: str = "auto"
     nj: int = 1
+    vad: bool = False  # keep what a detector takes for speech, leave out the rest
     audio_options: audio.AudioOptions = field(default_factory=audio.AudioOptions)
     allowed_bad: Callable[[int], int] = lambda total: 0
     overwrite: bool = False
@@ -54,10 +55,12 @@ class _Embedded:
     error: RecordingError | None = None
     sample_rate: int = 0
     duration_s: float = 0.0
+    speech_s: float = 0.0  # what of it was embedded
     notes: Counter = field(default_factory=Counter)
 
 
 _extractor = None  # of this process; workers inherit it by fork
+_detector = None
 
 
 def _embed(task: tuple[Utterance, audio.AudioOptions]) -> _Embedded:
@@ -66,8 +69,9 @@ def _embed(task: tuple[Utterance, audio.AudioOptions]) -> _Embedded:
     notes: Counter = Counter()
     try:
         samples, rate = load_utterance(utterance, options, notes)
-        embedding = _extractor.embed_samples(samples, rate)
-        return _Embedded(embedding, None, rate, len(samples) / rate, notes)
+        speech = samples if _detector is None else _detector.keep_speech(samples, rate, options.min_duration_s)
+        embedding = _extractor.embed_samples(speech, rate)
+        return _Embedded(embedding, None, rate, len(samples) / rate, len(speech) / rate, notes)
     except RecordingError as error:  # the extractor knows samples, not where they are from
         return _Embedded(error=RecordingError(utterance.path, error.reason, error.detail), notes=notes)
 
@@ -107,6 +111,7 @@ def extract_embeddings(
         ConfigError: `emb_ark` was made from other options or inputs.
     """
     emb_ark = os.fspath(emb_ark)
+    vad_facts(options.vad)  # is it installed?
     utterances = read_utterances(wav_scp, segments, options.audio_options.allow_pipes, utt2utts)
     listed = {"wav.scp": wav_scp, "segments": segments, "spk2utt": spk2utt, "utt2utts": utt2utts}
     speakers = None if spk2utt is None else _read_speakers(spk2utt, utterances)
@@ -157,12 +162,17 @@ def _extract(utterances, listed, emb_ark, options, report, speakers) -> None:
     say_resampled(tally.rates, extractor.info.fbank.sample_rate)
     report.update(num_utterances=len(utterances) - len(bad.rows), num_bad=len(bad.rows), **bad.counts())
     report.update(audio_seconds=round(tally.audio_s, 3), wall_seconds=round(time.monotonic() - started, 3))
+    if options.vad:
+        report["speech_seconds"] = round(tally.speech_s, 3)
+        log.info("%s of %s of audio is speech (%s)", f"{tally.speech_s / 3600:.2f} h", f"{tally.audio_s / 3600:.2f} h",
+                 manifest.options["vad"])
     bad.judge(len(utterances), options.allowed_bad, options.rerun)
     _join(emb_ark, folder, len(parts), len(utterances) - len(bad.rows))
     if speakers:
         _write_speaker_means(emb_ark, speakers, bad)
-    results = {k: report[k] for k in ("num_utterances", "num_bad", "audio_seconds")}
+    results = {k: report[k] for k in ("num_utterances", "num_bad", "audio_seconds", "speech_seconds") if k in report}
     model = {"model": extractor.info.name, "model_sha256": extractor.sha256, "precision": extractor.precision_name}
+    model |= vad_facts(options.vad)
     files.write_manifest(emb_ark, manifest, results | model, outputs)
     folder.remove()
     _say_done(emb_ark, report, extractor, options)
@@ -170,13 +180,15 @@ def _extract(utterances, listed, emb_ark, options, report, speakers) -> None:
 
 def _load(options: ExtractionOptions):
     """The extractor, in this process with one thread; workers forked from here share it."""
-    global _extractor
+    global _extractor, _detector
     import torch
 
     from speakerkit.inference.extractor import load_extractor
+    from speakerkit.inference.speech_detector import load_detector
 
     torch.set_num_threads(1)
     _extractor = load_extractor(options.model, options.device, options.precision)
+    _detector = load_detector() if options.vad else None
     return _extractor
 
 
@@ -192,8 +204,15 @@ def _make_manifest(utterances, listed, options, extractor) -> Manifest:
         "pcm_rate": chosen.pcm_rate,
         "min_duration": chosen.min_duration_s,
         "accept_truncated": chosen.accept_truncated,
-    }
+    } | vad_facts(options.vad)
     return Manifest("extract-embeddings", made_with, inputs, __version__)
+
+
+def vad_facts(vad: bool) -> dict[str, str]:
+    """`vad`: the detector with its version, as manifests and protocols have it; nothing where none is used."""
+    from speakerkit.inference.speech_detector import detector_name
+
+    return {"vad": detector_name()} if vad else {}
 
 
 @dataclass
@@ -203,6 +222,7 @@ class _Tally:
     notes: Counter = field(default_factory=Counter)
     rates: Counter = field(default_factory=Counter)
     audio_s: float = 0.0
+    speech_s: float = 0.0
     num_utterances: int = 0
 
     def add(self, facts: dict, bad: BadRecordings) -> None:
@@ -210,6 +230,7 @@ class _Tally:
         self.notes.update(facts["notes"])
         self.rates.update({int(rate): count for rate, count in facts["rates"].items()})
         self.audio_s += facts["audio_seconds"]
+        self.speech_s += facts.get("speech_seconds", 0.0)
         self.num_utterances += facts["num_embeddings"]
         for utt_id, row in facts["bad"].items():
             bad.add(utt_id, RecordingError(*row))
@@ -252,7 +273,7 @@ def _fill_parts(parts, seconds, folder, options, extractor, bad, bar) -> _Tally:
 
 def _write_part(path: Path, part: list[Utterance], results: Iterator[_Embedded], advance: Callable) -> dict:
     """The archive of one part, from the results as they come; its facts."""
-    facts = {"num_embeddings": 0, "bad": {}, "audio_seconds": 0.0}
+    facts = {"num_embeddings": 0, "bad": {}, "audio_seconds": 0.0, "speech_seconds": 0.0}
     notes, rates = Counter(), Counter()
     with ark.ArkWriter(path) as writer:
         for utterance in part:
@@ -262,6 +283,7 @@ def _write_part(path: Path, part: list[Utterance], results: Iterator[_Embedded],
                 writer.write(utterance.utt_id, result.embedding)
                 facts["num_embeddings"] += 1
                 facts["audio_seconds"] += result.duration_s
+                facts["speech_seconds"] += result.speech_s
                 rates[str(result.sample_rate)] += 1
             else:
                 facts["bad"][utterance.utt_id] = [result.error.path, result.error.reason, result.error.detail]

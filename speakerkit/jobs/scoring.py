@@ -10,10 +10,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from speakerkit import __version__
-from speakerkit.errors import ConfigError, DataError
-from speakerkit.io import files
+from speakerkit.errors import ConfigError
+from speakerkit.io import files, scored_trials
 from speakerkit.io.files import Manifest
-from speakerkit.io.scores import read_scores_and_hash, write_scores
+from speakerkit.io.scored_trials import ScoredTrials, refuse_one_class, why_no_metrics
+from speakerkit.io.scores import write_scores
 from speakerkit.io.trials import Trials, read_trials
 from speakerkit.jobs.embedding_set import EmbeddingSet, average_enrolments, embeddings_of_trials, load_embeddings
 from speakerkit.scoring.cosine import cosine_scores
@@ -46,26 +47,13 @@ class ScoringOptions:
         enrol_map: '<enrol-id> <utt-id>...': an enrolment is the plain mean of these embeddings.
         label_first: trials are '<label> <enrol-id> <test-id>'.
         point: operating point of minDCF.
+        score_format: how the lines of a score file are, a key of `io.score_lines.SCORE_FORMATS`; None: as they look.
     """
     enrol_embeddings: str | None = None
     enrol_map: str | None = None
     label_first: bool = False
     point: OperatingPoint = OperatingPoint()
-
-
-class ScoredTrials(NamedTuple):
-    """Labelled trials with their scores.
-
-    Attributes:
-        trials: of both classes.
-        scores: (num_trials,) float64, in the trials' order.
-        scores_sha256: of the score file's bytes.
-        scores_path: that file.
-    """
-    trials: Trials
-    scores: np.ndarray
-    scores_sha256: str
-    scores_path: str
+    score_format: str | None = None
 
 
 def format_metrics(metrics: Mapping[str, object]) -> str:
@@ -177,23 +165,13 @@ def _count_same_recording(trials: Trials, made_of: Mapping[str, Sequence[str]]) 
     return int(np.count_nonzero(np.isin(trials.pairs(), same))) if same else 0
 
 
-def why_no_metrics(trials: Trials) -> str | None:
-    """What a list lacks for error rates, or None."""
-    if trials.is_target is None:
-        return "trials have no labels"
-    if trials.is_target.all():
-        return "no nontarget trials"
-    return None if trials.is_target.any() else "no target trials"
-
-
 def measure(trials: Trials, scores: np.ndarray, point: OperatingPoint) -> dict[str, object]:
     """The metrics of scored trials as --json holds them: a threshold of infinity is None.
 
     Raises:
         DataError: no labels, or trials of one class only.
     """
-    if fault := why_no_metrics(trials):
-        raise DataError(trials.path, f"{fault}: EER needs both classes")
+    refuse_one_class(trials)
     metrics = compute_metrics(scores, trials.is_target, *point)
     num_errors = errors_at_eer(metrics)
     if num_errors < FEW_ERRORS:
@@ -223,13 +201,13 @@ def make_protocol(trials: Trials, enrolment: str, point: OperatingPoint,
             **point._asdict(), **dict.fromkeys(_MODEL_FACTS), **source}
 
 
-def measure_score_file(trials_path: str, scores_path: str, options: ScoringOptions, report: dict) -> None:
+def measure_score_file(trials_path: str | None, scores_path: str, options: ScoringOptions, report: dict) -> None:
     """Metrics of a score file, matched to the trials pair by pair, into the report.
 
     Args:
-        trials_path: labelled trials; `-` is standard input.
-        scores_path: '<enrol-id> <test-id> <score>' lines in any order; `-` is standard input.
-        options: operating point and order of the trials' fields.
+        trials_path: labelled trials, `-` is standard input; None: the score file has the labels.
+        scores_path: '<enrol-id> <test-id> <score>' lines in any order, or another toolkit's; `-` is standard input.
+        options: operating point, order of the trials' fields, format of the scores.
         report: filled with counts, metrics and the protocol.
 
     Raises:
@@ -243,14 +221,11 @@ def measure_score_file(trials_path: str, scores_path: str, options: ScoringOptio
     report["protocol"] = protocol_of_score_file(scored, options.point)
 
 
-def read_scored_trials(trials_path: str, scores_path: str, options: ScoringOptions) -> ScoredTrials:
+def read_scored_trials(trials_path: str | None, scores_path: str, options: ScoringOptions) -> ScoredTrials:
     """Labelled trials and their scores, matched pair by pair; raises as `measure_score_file`."""
     if trials_path == scores_path == "-":
         raise ConfigError("only one of trials and scores can be standard input")
-    trials = read_trials(trials_path, options.label_first)
-    if fault := why_no_metrics(trials):  # said before millions of scores are read
-        raise DataError(trials.path, f"{fault}: EER needs both classes")
-    return ScoredTrials(trials, *read_scores_and_hash(scores_path, trials), scores_path)
+    return scored_trials.read_scored_trials(trials_path, scores_path, options.label_first, options.score_format)
 
 
 def protocol_of_score_file(scored: ScoredTrials, point: OperatingPoint) -> dict[str, object]:

@@ -25,6 +25,7 @@ class VerificationOptions:
     model: str | None = None
     device: str = "auto"
     precision: str = "auto"
+    vad: bool = False  # keep what a detector takes for speech, leave out the rest
     audio_options: audio.AudioOptions = field(default_factory=audio.AudioOptions)
 
 
@@ -58,6 +59,8 @@ def verify_speakers(test: str, enrol: list[str], options: VerificationOptions, r
         raise ConfigError("standard input (-) can be one recording only")
     report.update(test=test, enrol=enrol)
     recordings = _read_all([test, *enrol], options.audio_options, report)
+    if options.vad:
+        recordings = _keep_speech(recordings, options.audio_options, report)
     extractor = _load(options)
     info = extractor.info
     report.update(precision=extractor.precision_name, training_data=info.training_data or None)
@@ -138,6 +141,27 @@ def _read_all(paths: list[str], options: audio.AudioOptions, report: dict) -> li
     raise_all(faults)
     report["test_seconds"], *report["enrol_seconds"] = [round(r.duration_s, 3) for r in recordings]
     return recordings
+
+
+def _keep_speech(recordings: list[Recording], options: audio.AudioOptions, report: dict) -> list[Recording]:
+    """The same recordings without what is no speech, or all in which there is too little."""
+    from speakerkit.inference.speech_detector import load_detector
+
+    detector = load_detector()
+    kept: list[Recording] = []
+    faults: list[RecordingError] = []
+    for recording in recordings:
+        try:
+            speech = detector.keep_speech(recording.samples, recording.sample_rate, options.min_duration_s)
+            notes = recording.notes + Counter(short=len(speech) < audio.SHORT_S * recording.sample_rate)
+            kept.append(dataclasses.replace(recording, samples=speech, notes=+notes))
+        except RecordingError as error:
+            faults.append(RecordingError(recording.name, error.reason, error.detail))
+    _count_bad(faults, report)
+    raise_all(faults)
+    report["vad"] = detector.name
+    report["test_speech_seconds"], *report["enrol_speech_seconds"] = [round(r.duration_s, 3) for r in kept]
+    return kept
 
 
 def _count_bad(faults: list[RecordingError], report: dict) -> None:

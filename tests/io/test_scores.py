@@ -135,7 +135,7 @@ def test_what_is_no_score(trials, tmp_path, word):
     ("", ": is empty; wanted '<enrol-id> <test-id> <score>' a line"),
     ("e1 t1 0.5\ne1 t2\n", ":2: 2 fields; wanted '<enrol-id> <test-id> <score>'"),
     ("e1\r t1 0.5\n", ":1: carriage return inside the line; wanted lines that end in LF or CRLF"),
-    ("e1 t1 0.5 target\n", ":1: 4 fields; wanted '<enrol-id> <test-id> <score>'"),
+    ("e1 t1 0.5 0.5 target\n", ":1: 5 fields; wanted '<enrol-id> <test-id> <score>'"),
     ("e1 t1 0.5\ne2 t1 0.5\ne1 t2 0.5\ne2 t1 0.6\n", ":4: 'e2 t1' has another score on an earlier line"),
 ])
 def test_score_files_refused(trials, tmp_path, text, fault):

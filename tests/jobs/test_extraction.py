@@ -12,6 +12,7 @@ import soundfile
 
 from speakerkit.cli.extract_embeddings import main
 from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.speech_detector import load_detector
 from speakerkit.io import audio, files
 from speakerkit.jobs import parts
 
@@ -99,6 +100,57 @@ def test_relative_paths_are_taken_from_the_lists_folder(extract, make_data, tmp_
     ended = extract(data, tmp_path / "emb.ark")
     assert ended.code == 0
     assert ended.err.count("relative paths are taken from its own folder") == 1
+
+
+@pytest.fixture
+def spoken(tmp_path, speech_files):
+    """A data directory of speech between pauses, and of noise alone: `wav.scp`, and the files by id."""
+    generator, paths = np.random.default_rng(1), {}
+    for number, recordings in enumerate(list(speech_files.values())[:4]):
+        samples, _ = soundfile.read(recordings[0], dtype="float32")
+        pause = generator.standard_normal(24000).astype(np.float32) * 1e-4
+        paths[f"s{number}-u"] = np.concatenate([pause, samples, pause])
+    paths["z-noise"] = 0.05 * generator.standard_normal(24000)
+    (tmp_path / "spoken").mkdir()
+    for utt_id, samples in paths.items():
+        paths[utt_id] = tmp_path / "spoken" / f"{utt_id}.wav"
+        soundfile.write(paths[utt_id], samples, 16000, subtype="PCM_16")
+    (tmp_path / "spoken/wav.scp").write_text("".join(f"{utt} {path}\n" for utt, path in paths.items()))
+    return tmp_path / "spoken", paths
+
+
+def test_with_vad_only_speech_is_embedded(extract, spoken, tmp_path, small_model):
+    data, paths = spoken
+    emb_ark = tmp_path / "emb.ark"
+    ended = extract(data, emb_ark, "--vad", "--json", tmp_path / "j.json")
+    assert ended.code == 1
+    assert "first 'z-noise'" in ended.err and "no-speech: nobody speaks in 1.50 s" in ended.err
+    assert json.loads((tmp_path / "j.json").read_text())["bad_no_speech"] == 1
+    assert not emb_ark.exists()
+    assert extract(data, emb_ark, "--vad", "--max-bad", 1, "--nj", 2, "--json", tmp_path / "j.json").code == 0
+    report = json.loads((tmp_path / "j.json").read_text())
+    assert 0 < report["speech_seconds"] < report["audio_seconds"] - 3.0 * 4 + 1.0  # 3 s of pauses each
+    embeddings = dict(kaldiio.load_ark(str(emb_ark)))
+    assert list(embeddings) == list(paths)[:4]
+    extractor, detector = load_extractor(small_model, "cpu", "float32"), load_detector()
+    for utt_id, embedding in embeddings.items():
+        samples, rate = audio.load_audio(paths[utt_id])
+        wanted = extractor.embed_samples(detector.keep_speech(samples, rate), rate)
+        np.testing.assert_allclose(embedding, wanted, rtol=1e-5, atol=1e-6)
+    manifest = files.read_manifest(emb_ark)
+    assert manifest["options"]["vad"] == manifest["results"]["vad"] == detector.name
+    assert "nothing to do" in extract(data, emb_ark, "--vad", "--max-bad", 1).err
+    ended = extract(data, emb_ark, "--max-bad", 1)
+    assert ended.code == 2
+    assert f'made with vad "{detector.name}", now null' in ended.err
+
+
+def test_vad_that_is_not_installed_is_told_before_any_work(extract, make_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("speakerkit.inference.speech_detector.PACKAGE", "no-such-package")
+    ended = extract(make_data(2), tmp_path / "emb.ark", "--vad")
+    assert (ended.code, ended.err) == (2, "extract-embeddings: --vad needs no-such-package, which isn't installed: "
+                                          "pip install 'speakerkit[vad]'\n")
+    assert not list(tmp_path.glob("emb*"))
 
 
 # --- run again ---------------------------------------------------------------------------------------------------

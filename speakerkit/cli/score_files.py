@@ -1,0 +1,43 @@
+"""What commands share that take scored trials: two files, or one that holds the labels too."""
+
+import argparse
+
+FORMATS = """
+formats:
+  trials      <enrol-id> <test-id> target|nontarget            or 1|0; label-first: <label> <enrol-id> <test-id>
+  scores      <enrol-id> <test-id> <score>                     the same pairs, in any order
+              <enrol-id> <test-id> <score> target|nontarget    WeSpeaker's, score-label
+              <enrol-id> <test-id> target|nontarget <score>    3D-Speaker's and SpeechBrain's, label-score
+              <enrol-id>*<test-id> <score> 1|0                 ESPnet's, joined
+A score file with labels needs no trials: give it alone.
+"""
+SCORE_FORMATS = ("score", "score-label", "label-score", "joined")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """trials and scores, --trials-format and --scores-format."""
+    parser.add_argument("trials", nargs="?", help="the labelled list, or - for standard input")
+    parser.add_argument("scores", help="the score file, or - for standard input")
+    add_format_options(parser)
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """--trials-format and --scores-format."""
+    add_trials_format_option(parser)
+    parser.add_argument("--scores-format", choices=SCORE_FORMATS,
+                        help="how lines of scores are (default: what the first one looks like)")
+
+
+def add_trials_format_option(parser: argparse.ArgumentParser) -> None:
+    """--trials-format label-last|label-first."""
+    parser.add_argument("--trials-format", choices=("label-last", "label-first"), default="label-last",
+                        help="label-first: '<label> <enrol-id> <test-id>' lines, as VoxCeleb's (default: label-last)")
+
+
+def scoring_options(args: argparse.Namespace):
+    """``jobs.scoring.ScoringOptions`` from what `add_arguments` and `entry.add_operating_point_options` added."""
+    from speakerkit.jobs import scoring
+
+    given = {name: value for name in scoring.OperatingPoint._fields if (value := getattr(args, name)) is not None}
+    return scoring.ScoringOptions(label_first=args.trials_format == "label-first", score_format=args.scores_format,
+                                  point=scoring.OperatingPoint(**given))
