@@ -15,6 +15,7 @@ import torch
 from speakerkit.config import FbankConfig
 
 BLOCK_FRAMES = 500  # computed at a time: an hour needs no more memory than its features, and caches are used better
+VTLN_LOW_HZ, VTLN_BELOW_NYQUIST_HZ = 100.0, 500.0  # corners of the warp, Kaldi's --vtln-low and --vtln-high
 EPSILON = 1.1920928955078125e-07  # float32 epsilon: the floor of a mel energy before its logarithm
 
 
@@ -50,25 +51,52 @@ def _window(config: FbankConfig) -> np.ndarray:
     }[config.window_type]
 
 
-def mel_filters(config: FbankConfig) -> np.ndarray:
-    """Triangular filters (fft_length / 2 + 1, num_mel_bins), float64; the Nyquist bin has weight 0 as in Kaldi."""
+def _mel(hz: np.ndarray | float) -> np.ndarray:
+    return 1127.0 * np.log(1.0 + np.asarray(hz) / 700.0)
 
-    def mel(hz):
-        return 1127.0 * np.log(1.0 + np.asarray(hz) / 700.0)
 
+def _hertz(mel: np.ndarray) -> np.ndarray:
+    return 700.0 * (np.exp(mel / 1127.0) - 1.0)
+
+
+def warp_frequency(hz: np.ndarray, warp: float, config: FbankConfig) -> np.ndarray:
+    """Where a frequency lies for a vocal tract of another length (Kaldi's VtlnWarpFreq, mel-computations.cc).
+
+    Args:
+        hz: frequencies in ``config``'s band.
+        warp: the factor; in the middle of the band f becomes f / warp. 1.1 moves the filters down,
+            so the features are those of formants 10 % higher; the pitch stays what it was.
+
+    Returns:
+        Frequencies in the band, rising with ``hz``: piecewise linear, fixed at the band's edges,
+        with its corners where Kaldi's default options have them (100 Hz, 500 Hz below Nyquist).
+    """
+    low, high = config.low_freq, config.upper_freq
+    first = max(VTLN_LOW_HZ, 1.01 * low) * max(1.0, warp)
+    last = min(config.sample_rate / 2 - VTLN_BELOW_NYQUIST_HZ, 0.99 * high) * min(1.0, warp)
+    return np.interp(hz, [low, first, last, high], [low, first / warp, last / warp, high])
+
+
+def mel_filters(config: FbankConfig, vtln_warp: float = 1.0) -> np.ndarray:
+    """Triangular filters (fft_length / 2 + 1, num_mel_bins), float64; the Nyquist bin has weight 0 as in Kaldi.
+
+    With ``vtln_warp`` the filters' corners lie at ``warp_frequency`` of where they lay.
+    """
     num_bins = config.fft_length // 2
-    edges = np.linspace(mel(config.low_freq), mel(config.upper_freq), config.num_mel_bins + 2)
+    edges = np.linspace(_mel(config.low_freq), _mel(config.upper_freq), config.num_mel_bins + 2)
+    if vtln_warp != 1.0:
+        edges = _mel(warp_frequency(_hertz(edges), vtln_warp, config))
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    bins = mel(config.sample_rate / config.fft_length * np.arange(num_bins))[:, None]
+    bins = _mel(config.sample_rate / config.fft_length * np.arange(num_bins))[:, None]
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
     filters = np.maximum(0.0, np.minimum(rising, falling))
     return np.concatenate([filters, np.zeros((config.fft_length // 2 + 1 - num_bins, config.num_mel_bins))])
 
 
-@functools.lru_cache(maxsize=16)
-def _constants(config: FbankConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+@functools.lru_cache(maxsize=64)
+def _constants(config: FbankConfig, device: torch.device, vtln_warp: float) -> tuple[torch.Tensor, torch.Tensor]:
     window = torch.from_numpy(_window(config)).to(device, torch.float32)
-    filters = torch.from_numpy(mel_filters(config)).to(device, torch.float32)
+    filters = torch.from_numpy(mel_filters(config, vtln_warp)).to(device, torch.float32)
     return window, filters
 
 
@@ -102,6 +130,7 @@ def compute_fbank(
     config: FbankConfig,
     lengths: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
+    vtln_warp: float = 1.0,
 ) -> torch.Tensor:
     """Log-mel filterbank energies of one utterance or of a padded batch, by the same arithmetic.
 
@@ -111,6 +140,7 @@ def compute_fbank(
         lengths: (batch,) true numbers of samples of a padded batch; only without snip_edges do
             they matter to the valid frames. Frames past ``num_frames(lengths)`` are meaningless.
         generator: draws the dither; needed when ``config.dither`` > 0, on the samples' device.
+        vtln_warp: as if the vocal tract were longer (under 1) or shorter; see ``warp_frequency``.
 
     Returns:
         (..., num_frames, num_columns) float32: natural logarithms of energies where
@@ -131,13 +161,15 @@ def compute_fbank(
     blocks = []
     for first in range(0, total, BLOCK_FRAMES):
         frames = _cut_frames(samples, lengths, config, first, min(first + BLOCK_FRAMES, total))
-        blocks.append(_frames_to_fbank(frames, config, generator))
+        blocks.append(_frames_to_fbank(frames, config, generator, vtln_warp))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
 
 
-def _frames_to_fbank(frames: torch.Tensor, config: FbankConfig, generator: torch.Generator | None) -> torch.Tensor:
+def _frames_to_fbank(
+    frames: torch.Tensor, config: FbankConfig, generator: torch.Generator | None, vtln_warp: float
+) -> torch.Tensor:
     """(..., num_frames, frame_length) samples in [-1, 1] to (..., num_frames, num_columns)."""
-    window, filters = _constants(config, frames.device)
+    window, filters = _constants(config, frames.device, vtln_warp)
     frames = frames * config.waveform_scale if config.waveform_scale != 1.0 else frames
     if config.dither > 0:
         noise = torch.randn(frames.shape, generator=generator, device=frames.device)

@@ -28,8 +28,12 @@ def golden_signal(sample_rate: int) -> np.ndarray:
     return (0.2 * swell * (noise + 0.3 * hum)).astype(np.float32)
 
 
-def prepare_features(samples: "torch.Tensor", fbank: FbankConfig, model: ModelConfig) -> "torch.Tensor":
+def prepare_features(
+    samples: "torch.Tensor", fbank: FbankConfig, model: ModelConfig, vtln_warp: float = 1.0
+) -> "torch.Tensor":
     """(1, num_frames, columns): the features as the network wants them, of one utterance at the fbank's rate.
+
+    ``vtln_warp``: through a longer (under 1) or shorter vocal tract, as ``compute_fbank`` says.
 
     Dither, where a model asks for it, is drawn from one fixed seed: an embedding never depends on what came before.
     """
@@ -39,7 +43,7 @@ def prepare_features(samples: "torch.Tensor", fbank: FbankConfig, model: ModelCo
     from speakerkit.features.mean_norm import subtract_mean
 
     dither = torch.Generator(samples.device).manual_seed(0) if fbank.dither > 0 else None
-    features = compute_fbank(samples, fbank, generator=dither)
+    features = compute_fbank(samples, fbank, generator=dither, vtln_warp=vtln_warp)
     return (subtract_mean(features) if model.mean_norm else features).unsqueeze(0)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from speakerkit.config import FbankConfig
 from speakerkit.features import fbank
-from speakerkit.features.fbank import chunk_samples, compute_fbank, mel_filters, num_frames
+from speakerkit.features.fbank import chunk_samples, compute_fbank, mel_filters, num_frames, warp_frequency
 
 # Natural logarithms of energies. Where a bin holds a millionth or less of its frame's loudest, the
 # float32 rounding of the DFT shows: 0.038 was the most seen on 40 recordings, 1e-5 the mean.
@@ -96,6 +96,25 @@ def test_as_kaldi(speech, name):
     config = FbankConfig(**OPTION_SETS[name])
     for samples in speech[:2]:
         assert_close(compute_fbank(samples, config), kaldi_fbank(samples, config), config)
+
+
+@pytest.mark.parametrize("warp", [0.8, 0.9, 1.1, 1.25])
+def test_vocal_tract_warp_as_torchaudio(speech, torchaudio_fbank, warp):
+    config = FbankConfig()
+    theirs = torchaudio_fbank(speech[0][None] * 32768.0, dither=0.0, num_mel_bins=80, window_type="povey",
+                              vtln_warp=warp, vtln_low=100.0, vtln_high=-500.0)
+    ours = compute_fbank(speech[0], config, vtln_warp=warp)
+    assert_close(ours, theirs.numpy(), config)
+    assert (ours - compute_fbank(speech[0], config)).abs().mean() > 0.05  # another voice
+
+
+def test_a_warp_of_the_frequency_is_rising_and_keeps_the_edges():
+    config = FbankConfig()
+    hz = np.linspace(20, 8000, 500)
+    for warp in (0.7, 1.0, 1.4):
+        warped = warp_frequency(hz, warp, config)
+        assert (np.diff(warped) > 0).all() and warped[0] == 20 and warped[-1] == 8000
+        assert warp_frequency(1000.0, warp, config) == pytest.approx(1000 / warp)
 
 
 @pytest.mark.parametrize("name", OPTION_SETS)
