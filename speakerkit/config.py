@@ -144,14 +144,18 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Additive angular margin softmax (ArcFace, arXiv:1801.07698)."""
+    """Additive angular margin softmax (ArcFace, arXiv:1801.07698) and, where there is a teacher, likeness to it."""
 
     scale: float = 32.0
     margin: float = 0.2  # radians, reached at margin_end
     margin_start: float = 0.0  # share of training before which the margin is 0
     margin_end: float = 0.0  # share of training from which it is whole
+    teacher_weight: float = 0.0  # of 1 - cosine to the teacher's embedding of the speaker; 0: no teacher
+    teacher_recordings: int = 4  # of each speaker, whose mean embedding is what the network is drawn to
 
     def __post_init__(self):
+        _require(0 <= self.teacher_weight <= 1000, f"teacher_weight {self.teacher_weight} is outside 0..1000")
+        _require(self.teacher_recordings >= 1, f"teacher_recordings {self.teacher_recordings} is less than 1")
         _require(0 < self.scale <= 1000, f"scale {self.scale} is outside 0..1000")
         _require(0 <= self.margin < math.pi / 2, f"margin {self.margin} is outside 0..pi/2")
         _require(
@@ -178,6 +182,7 @@ class TrainingConfig:
     weight_decay: float = 1e-4  # SGD: added to the gradient; Adam: decoupled
     l2: float = 0.0  # added to the loss: l2 / 2 * sum of squared weights of convolutions and layers
     gradient_clip: float = 5.0  # largest norm of the gradient; 0 clips nothing
+    head_only: float = 0.0  # share of training, from an initial model, in which its trunk stays as it is
     average_from: float = 1.0  # share of training from which weights are averaged for the final model
     wccn: float = 0.0  # fold within-class covariance normalisation of this smoothing into the last layer; 0: none
     log_interval: int = 50  # steps
@@ -205,6 +210,7 @@ class TrainingConfig:
             self.weight_decay >= 0 and self.l2 >= 0 and self.gradient_clip >= 0,
             "weight_decay, l2 and gradient_clip must not be negative",
         )
+        _require(0 <= self.head_only < 1, f"head_only {self.head_only} is outside 0..1")
         _require(0 <= self.wccn <= 100, f"wccn {self.wccn} is outside 0..100")
         _require(0 <= self.average_from <= 1, f"average_from {self.average_from} is outside 0..1")
         _require(
@@ -218,10 +224,13 @@ class AugmentationConfig:
     """What is done to the samples of a chunk before its features; features read from disk stay as they are.
 
     Each probability is that of one disturbance, drawn anew for every chunk. ``speeds`` other than 1.0
-    make further speakers (``speed_speakers = "new"``) or further speech of the same ("keep").
+    make further speakers (``speed_speakers = "new"``) or further speech of the same ("keep"). So do
+    ``vtln_warps``, which move the filterbank as a longer (under 1) or shorter vocal tract would and
+    leave the pitch; every speed is used with every warp.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    vtln_warps: tuple[float, ...] = (1.0,)
     speed_speakers: str = "new"
     noise: float = 0.0
     babble: float = 0.0  # share of the noises that are other speakers' speech
@@ -241,6 +250,12 @@ class AugmentationConfig:
             f"speeds {list(self.speeds)} are outside 0.5..2",
         )
         _require(len(set(self.speeds)) == len(self.speeds), f"speeds {list(self.speeds)} name one twice")
+        _require(
+            len(self.vtln_warps) > 0 and all(0.7 <= w <= 1.4 for w in self.vtln_warps),
+            f"vtln_warps {list(self.vtln_warps)} are outside 0.7..1.4",
+        )
+        once = len(set(self.vtln_warps)) == len(self.vtln_warps)
+        _require(once, f"vtln_warps {list(self.vtln_warps)} name one twice")
         _require(self.speed_speakers in ("new", "keep"), f"speed_speakers is '{self.speed_speakers}'; want new or keep")
         for name in ("noise", "babble", "reverberation", "band_limit", "clip"):
             _require(0 <= getattr(self, name) <= 1, f"{name} {getattr(self, name)} is outside 0..1")

@@ -26,6 +26,14 @@ def main(argv: list[str] | None = None) -> int:
         "--valid-dir", metavar="DIR", help="held-out data directory (wav.scp) for an EER while training"
     )
     parser.add_argument("--valid-trials", metavar="FILE", help="labelled trials between its utterances")
+    parser.add_argument(
+        "--init", metavar="MODEL",
+        help="begin with this model's network (fine-tuning); of an experiment folder also its classes' weights",
+    )
+    parser.add_argument(
+        "--teacher", metavar="MODEL",
+        help="also draw embeddings to this model's; [loss] teacher_weight says how strongly",
+    )
     parser.add_argument("--name", default="", help="the model's name (default: EXP_DIR's)")
     parser.add_argument(
         "--training-data", default="", metavar="TEXT", help="words on the training data, kept in the model file"
@@ -55,6 +63,8 @@ def train_model(args: argparse.Namespace) -> None:
         nj=args.nj,
         valid_dir=args.valid_dir,
         valid_trials=args.valid_trials,
+        init=args.init,
+        teacher=args.teacher,
         overwrite=args.overwrite,
         show=not args.quiet,
         rerun=entry.command_line(args),

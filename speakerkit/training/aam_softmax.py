@@ -23,6 +23,12 @@ class AamSoftmax(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_classes, input_dim))
         nn.init.xavier_normal_(self.weight, generator=generator)
 
+    @torch.no_grad()
+    def start_from(self, directions: torch.Tensor) -> None:
+        """Begin with (num_classes, input_dim) class directions instead of random ones, at the same mean length."""
+        length = self.weight.norm(dim=1).mean()
+        self.weight.copy_(F.normalize(directions.to(self.weight), dim=1) * length)
+
     def forward(self, x: torch.Tensor, labels: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss of a batch.
 

@@ -1,10 +1,15 @@
 """Fixed-length chunks of features with speaker labels, from stored features or straight from recordings.
 
-An item is an utterance at one speed. A chunk is a function of (item, generator): nothing else is
-random, so every run with the same seed sees the same chunks.
+An item is an utterance in one voice: at one speed, through one vocal tract. A chunk is a function of
+(item, generator): nothing else is random, so every run with the same seed sees the same chunks.
 """
 
+import contextlib
+import itertools
 import logging
+import os
+import re
+import signal
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +18,7 @@ import torch
 from speakerkit.config import AugmentationConfig, FbankConfig
 from speakerkit.errors import DataError, RecordingError
 from speakerkit.features.fbank import chunk_samples, compute_fbank
-from speakerkit.features.resample import chunk_span, speed_chunk, speed_spk_id
+from speakerkit.features.resample import chunk_span, convert, speed_chunk, speed_spk_id
 from speakerkit.io import ark, tables
 from speakerkit.training.disturb import disturb_chunk
 from speakerkit.training.recordings import Joined, Recording
@@ -26,6 +31,17 @@ def number_speakers(spk_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
     speakers = sorted(set(spk_ids), key=tables.sort_key)
     index = {spk_id: number for number, spk_id in enumerate(speakers)}
     return speakers, np.array([index[spk_id] for spk_id in spk_ids], dtype=np.int64)
+
+
+def voice_id(spk_id: str, speed: float, warp: float, new_speakers: bool = True) -> str:
+    """The speaker of an utterance at a speed and a vocal tract warp: `vtln1.1-sp0.9-<spk>`, or the same."""
+    spk_id = speed_spk_id(spk_id, speed, new_speakers)
+    return f"vtln{warp:g}-{spk_id}" if new_speakers and warp != 1.0 else spk_id
+
+
+def person_of(spk_id: str) -> str:
+    """Whose voice was perturbed to make a speaker."""
+    return re.sub(r"^(vtln[0-9.]+-)?(sp[0-9.]+-)?", "", spk_id)
 
 
 def repeated(rows: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -88,9 +104,10 @@ class WaveChunks:
         self.fbank, self.augmentation = fbank, augmentation
         self.num_samples = chunk_samples(chunk_frames, fbank)
         self.noises, self.responses = list(noises), list(responses)
+        self.voices = list(itertools.product(augmentation.speeds, augmentation.vtln_warps))  # speed, warp
         new = augmentation.speed_speakers == "new"
         self.speakers, self.labels = number_speakers(
-            [speed_spk_id(spk_id, speed, new) for speed in augmentation.speeds for spk_id in spk_ids]
+            [voice_id(spk_id, speed, warp, new) for speed, warp in self.voices for spk_id in spk_ids]
         )
 
     def name(self, item: int) -> str:
@@ -99,7 +116,7 @@ class WaveChunks:
 
     def features(self, item: int, generator: np.random.Generator) -> np.ndarray:
         """(chunk_frames, bins) float32 of one item."""
-        speed = self.augmentation.speeds[item // len(self.utt_ids)]
+        speed, warp = self.voices[item // len(self.utt_ids)]
         samples = self._take(self.recordings[item % len(self.utt_ids)], speed, self.num_samples, generator)
         samples = disturb_chunk(
             samples,
@@ -114,7 +131,14 @@ class WaveChunks:
         if self.fbank.dither > 0:
             dither = torch.Generator().manual_seed(int(generator.integers(2**62)))
         samples = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
-        return compute_fbank(samples, self.fbank, generator=dither).numpy()
+        return compute_fbank(samples, self.fbank, generator=dither, vtln_warp=warp).numpy()
+
+    def whole(self, item: int) -> tuple[np.ndarray, float]:
+        """An item's whole recording, undisturbed: ((n,) float32 at its speed and the fbank's rate, its warp)."""
+        speed, warp = self.voices[item // len(self.utt_ids)]
+        recording = self.recordings[item % len(self.utt_ids)]
+        ratio = speed * recording.sample_rate / self.fbank.sample_rate
+        return convert(recording.read(0, recording.num_samples), ratio, 1.0), warp
 
     def _take(
         self, recording: Recording | Joined, speed: float, count: int, generator: np.random.Generator
@@ -144,6 +168,16 @@ class WaveChunks:
 
     def _response(self, generator: np.random.Generator) -> np.ndarray:
         return self.responses[generator.integers(len(self.responses))]
+
+
+def start_worker(_: int) -> None:
+    """One thread; in a group of its own, so that a signal to the run's group lets the parent finish its step."""
+    torch.set_num_threads(1)
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    for signum in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class TrainingBatches(torch.utils.data.Dataset):

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,7 +19,8 @@ from speakerkit.io import files
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training import checkpoint, progress, schedules
 from speakerkit.training.checkpoint import TrainingState
-from speakerkit.training.chunks import TrainingBatches
+from speakerkit.training.chunks import TrainingBatches, start_worker
+from speakerkit.training.teacher import teacher_loss
 from speakerkit.training.validation import ValidationSet, validation_eer
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ class Run:
     rerun: str  # the command line, for the message that tells how to go on
     show: bool  # a progress bar
     validation: ValidationSet | None = None
+    targets: torch.Tensor | None = None  # (num_classes, embedding_dim): what the teacher says of each class
+    initial: dict = field(default_factory=dict)  # name, SHA-256 of the model that training began with
+    teacher: dict = field(default_factory=dict)  # its name, SHA-256, training data, licence
 
     @property
     def checkpoints(self) -> Path:
@@ -54,16 +58,6 @@ class Run:
         return step / self.num_steps
 
 
-def _start_worker(_: int) -> None:
-    """One thread; in a group of its own, so that a signal to the run's group lets the parent finish its step."""
-    torch.set_num_threads(1)
-    with contextlib.suppress(OSError):
-        os.setpgid(0, 0)
-    for signum in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(signum, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def batch_loader(run: Run, first: int, last: int) -> torch.utils.data.DataLoader:
     """Batches of steps first..last - 1, in order, made ahead by worker processes."""
     return torch.utils.data.DataLoader(
@@ -71,7 +65,7 @@ def batch_loader(run: Run, first: int, last: int) -> torch.utils.data.DataLoader
         batch_size=None,
         sampler=range(first, last),
         num_workers=run.num_workers,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         pin_memory=run.device.type == "cuda",
         **({"prefetch_factor": 4} if run.num_workers else {}),
     )
@@ -101,36 +95,55 @@ class _StopFlag:
 
 def train_step(
     state: TrainingState, run: Run, features: torch.Tensor, labels: torch.Tensor
-) -> tuple[float, float, float]:
+) -> dict[str, float]:
     """Forward, backward, clip, update.
 
     Returns:
-        loss, accuracy without margin, gradient norm before clipping. Where loss or norm isn't
-        finite, nothing has changed: neither weights nor momentum nor batch norm statistics.
+        loss, accuracy without margin, gradient_norm before clipping, likeness (cosine) to the
+        teacher. Where loss or norm isn't finite, nothing has changed: neither weights nor momentum
+        nor batch norm statistics.
     """
     share, config = run.progress(state.step), run.system.training
     for group in state.optimiser.param_groups:
         group["lr"] = schedules.learning_rate((state.step + 1) / run.num_steps, config)
     buffers = [b for n, b in state.network.named_buffers()]
     kept = [b.clone() for b in buffers]
-    state.network.train()
+    frozen = run.initial and share < config.head_only
+    set_trainable(state.network, trunk=not frozen)
     with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
-        output = state.network.classifier_input(state.network(features))
+        embedding = state.network(features)
+        output = state.network.classifier_input(embedding)
     loss, accuracy = state.loss(output, labels, schedules.margin(share, run.system.loss))
+    likeness = None
+    if run.targets is not None:
+        distance, likeness = teacher_loss(embedding, run.targets[labels])
+        loss = loss + run.system.loss.teacher_weight * distance
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+    values = {"loss": loss.item(), "accuracy": accuracy.item(), "gradient_norm": norm.item()}
+    if likeness is not None:
+        values["likeness"] = likeness.item()
+    if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
         for buffer, value in zip(buffers, kept, strict=True):
             buffer.copy_(value)
-        return loss.item(), accuracy.item(), norm.item()
+        return values
     if config.gradient_clip > 0:
         torch.nn.utils.clip_grads_with_norm_(parameters, config.gradient_clip, norm)
     state.optimiser.step()
     if (state.step + 1) / run.num_steps > config.average_from:
         update_average(state)
-    return loss.item(), accuracy.item(), norm.item()
+    return values
+
+
+def set_trainable(network: torch.nn.Module, trunk: bool) -> None:
+    """Training mode; with ``trunk`` False the convolutional parts keep weights and batch norm statistics."""
+    network.train()
+    for name in network.convolutional:
+        part = getattr(network, name)
+        part.train(trunk)
+        part.requires_grad_(trunk)
 
 
 @torch.no_grad()
@@ -207,13 +220,13 @@ def run_steps(state: TrainingState, run: Run, table: progress.TrainingTable) -> 
             features = features.to(run.device, non_blocking=True)
             labels, waited = labels.to(run.device, non_blocking=True), time.monotonic() - asked
             _note_bad(state, run, bad)
-            loss, accuracy, norm = train_step(state, run, features, labels)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            values = train_step(state, run, features, labels)
+            if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
                 bad_steps += 1
-                _note_bad_step(state, run, loss, norm, bad_steps)
+                _note_bad_step(state, run, values["loss"], values["gradient_norm"], bad_steps)
             else:
                 bad_steps = 0
-                meter.add(loss, accuracy, norm, waited)
+                meter.add(values, waited)
             state.step += 1
             bar.update()
             row = _row(state, run, meter)

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from speakerkit.config import TrainingConfig
@@ -20,6 +21,7 @@ COLUMNS = (
     "samples_per_s",
     "waiting",
     "eer_percent",
+    "likeness",
 )
 
 
@@ -31,17 +33,13 @@ class Meter:
 
     def reset(self) -> None:
         """Start a new interval."""
-        self.sums, self.count, self.waited, self.started = (
-            dict.fromkeys(("loss", "accuracy", "gradient_norm"), 0.0),
-            0,
-            0.0,
-            time.monotonic(),
-        )
+        self.sums: dict[str, float] = dict.fromkeys(("loss", "accuracy", "gradient_norm"), 0.0)
+        self.count, self.waited, self.started = 0, 0.0, time.monotonic()
 
-    def add(self, loss: float, accuracy: float, gradient_norm: float, waited: float) -> None:
-        """One step."""
-        for name, value in (("loss", loss), ("accuracy", accuracy), ("gradient_norm", gradient_norm)):
-            self.sums[name] += value
+    def add(self, values: Mapping[str, float], waited: float) -> None:
+        """One step's values: loss, accuracy, gradient_norm, and likeness where there is a teacher."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
         self.waited += waited
 
@@ -103,9 +101,11 @@ def draw_curve(table: TrainingTable, path: str | os.PathLike) -> bool:
 def describe(row: dict, eta_s: float) -> str:
     """One line of the log."""
     hours, minutes = divmod(int(eta_s) // 60, 60)
+    teacher = f"likeness {row['likeness']:.3f}, " if "likeness" in row else ""
     return (
         f"step {row['step']:,} epoch {row['epoch']:.2f}: loss {row['loss']:.4f}, "
         f"accuracy {100 * row['accuracy']:.1f} %, "
-        f"learning rate {row['learning_rate']:.2e}, margin {row['margin']:.3f}, gradient {row['gradient_norm']:.2f}, "
+        f"{teacher}learning rate {row['learning_rate']:.2e}, margin {row['margin']:.3f}, "
+        f"gradient {row['gradient_norm']:.2f}, "
         f"{row['samples_per_s']:.1f} samples/s, waiting {100 * row['waiting']:.0f} %, {hours}:{minutes:02d} h left"
     )

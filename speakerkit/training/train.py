@@ -18,11 +18,13 @@ from speakerkit.models import model_file
 from speakerkit.models.resnet import initialise, make_network
 from speakerkit.training import checkpoint, loop, setup
 from speakerkit.training.aam_softmax import AamSoftmax
-from speakerkit.training.chunks import TrainingBatches
+from speakerkit.training.chunks import TrainingBatches, person_of
 from speakerkit.training.finish import finish_network
 from speakerkit.training.optimiser import make_optimiser
 from speakerkit.training.progress import TrainingTable, draw_curve
 from speakerkit.training.sampling import BatchSampler
+from speakerkit.training.start import start_from_model, write_speakers
+from speakerkit.training.teacher import prepare_targets
 from speakerkit.training.validation import validation_eer
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ class TrainOptions:
     nj: int = 1
     valid_dir: str | None = None
     valid_trials: str | None = None
+    init: str | None = None  # a model or experiment folder to begin with
+    teacher: str | None = None  # a model whose embeddings the network is drawn to
     overwrite: bool = False
     show: bool = True
     rerun: str = "train-model"  # the command line, for the message that tells how to go on
@@ -98,6 +102,8 @@ def _train(
     train_dir, folder: Path, system: SystemConfig, options: TrainOptions, audio_options, allowed_bad, report: dict
 ) -> None:
     bad = BadRecordings(str(folder))
+    if bool(options.teacher) != (system.loss.teacher_weight > 0):
+        raise ConfigError("--teacher and a [loss] teacher_weight above 0 go together")
     chunks = setup.make_chunks(train_dir, system, audio_options, bad, options.show, options.random_channel)
     bad.judge(len(chunks.utt_ids) + len(bad.rows), allowed_bad, options.rerun)
     identity = _identity(chunks, system, options, audio_options)
@@ -112,6 +118,7 @@ def _train(
         log.info("%s: nothing to do, the model is there", folder / "model.safetensors")
         report.update(model_file.read_info(folder / "model.safetensors").training)
         return
+    write_speakers(folder, chunks.speakers)
     state, run = _start(folder, chunks, system, options, allowed_bad, audio_options, len(bad.rows))
     state.bad = {utt_id: list(row) for utt_id, row in bad.rows.items()} | state.bad
     table = TrainingTable(folder / "train_log.tsv")
@@ -134,6 +141,8 @@ def _identity(chunks, system: SystemConfig, options: TrainOptions, audio_options
         "version": __version__,
         "speakers": setup.hash_lines(chunks.speakers),
         "utterances": setup.hash_lines(chunks.utt_ids),
+        "init": model_file.sha256_of(model_file.find_model(options.init)) if options.init else "",
+        "teacher": model_file.sha256_of(model_file.find_model(options.teacher)) if options.teacher else "",
     }
 
 
@@ -158,7 +167,7 @@ def _read_identity(path: Path) -> dict:
     """What a run was begun with; options that didn't exist then have their defaults."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        return known | {"system": as_dict(parse_system(known["system"], path))}
+        return {"init": "", "teacher": ""} | known | {"system": as_dict(parse_system(known["system"], path))}
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
         return {}
 
@@ -187,6 +196,12 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
     with torch.no_grad():
         width = network.eval().classifier_input(torch.zeros(1, system.model.embedding_dim, device=device)).shape[1]
     loss = AamSoftmax(width, len(chunks.speakers), system.loss.scale, generator).to(device)
+    initial = start_from_model(options.init, network, loss, chunks.speakers, system) if options.init else {}
+    targets, teacher = None, {}
+    if options.teacher:
+        targets, teacher = prepare_targets(options.teacher, chunks, system, folder, device, precision, options)
+        if width == targets.shape[1]:
+            loss.start_from(targets)
     try:
         state = checkpoint.TrainingState(network, loss, make_optimiser([network, loss], system.training))
     except ValueError as error:
@@ -210,12 +225,15 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         options.rerun,
         options.show,
         validation,
+        targets,
+        initial,
+        teacher,
     )
     log.info(
         "%s %d utterances of %d speakers (%d classes): %d steps of %d chunks of %d frames, %s on %s",
         f"going on at step {state.step}:" if resumed else "training on",
         len(chunks.utt_ids),
-        len({s.partition("-")[2] if s.startswith("sp") else s for s in chunks.speakers}),
+        len({person_of(s) for s in chunks.speakers}),
         len(chunks.speakers),
         run.num_steps,
         system.training.batch_size,
@@ -249,6 +267,8 @@ def _write_model(
         "version": __version__,
         "precision": devices.precision_name(run.precision),
         "left_out": len(state.bad),
+        **({"init": run.initial} if run.initial else {}),
+        **({"teacher": run.teacher} if run.teacher else {}),
         "system": as_dict(system),
     }
     info = model_file.ModelInfo(

@@ -11,7 +11,7 @@ from speakerkit.features.fbank import compute_fbank
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training import setup
-from speakerkit.training.chunks import TrainingBatches, WaveChunks, repeated
+from speakerkit.training.chunks import TrainingBatches, WaveChunks, person_of, repeated, voice_id
 from speakerkit.training.recordings import Recording
 from speakerkit.training.sampling import BatchSampler
 
@@ -192,3 +192,38 @@ def test_a_pipe_is_refused(train_dir, make_system):
     (train_dir / "wav.scp").write_text("\n".join([lines[0].split()[0] + " cat x.wav |", *lines[1:]]) + "\n")
     with pytest.raises(DataError, match=r"wav.scp:1: .* is a pipe: training reads chunks"):
         make_chunks(train_dir, make_system())
+
+
+def test_every_speed_with_every_warp_is_a_speaker(tmp_path):
+    recording = write_ramp(tmp_path / "a.wav")
+    voices = AugmentationConfig(speeds=(0.9, 1.0), vtln_warps=(1.0, 1.1))
+    chunks = wave_chunks([recording, recording], augmentation=voices)
+    assert chunks.speakers == ["a", "b", "sp0.9-a", "sp0.9-b", "vtln1.1-a", "vtln1.1-b", "vtln1.1-sp0.9-a",
+                               "vtln1.1-sp0.9-b"]
+    assert len(chunks.labels) == 8 and {person_of(s) for s in chunks.speakers} == {"a", "b"}
+    kept = wave_chunks([recording, recording], augmentation=dataclasses.replace(voices, speed_speakers="keep"))
+    assert kept.speakers == ["a", "b"] and len(kept.labels) == 8
+
+
+def test_an_items_voice_is_in_its_features(tmp_path):
+    recording = Recording(str(tmp_path / "a.wav"), 16000, 0, 5200)
+    generator = np.random.default_rng(1)
+    soundfile.write(recording.path, generator.normal(0, 0.1, 5200), 16000, subtype="FLOAT")
+    chunks = wave_chunks([recording, recording], augmentation=AugmentationConfig(speeds=(1.0,), vtln_warps=(1.0, 1.2)))
+    samples, warp = chunks.whole(2)
+    assert warp == 1.2
+    expected = compute_fbank(torch.from_numpy(samples), FBANK, vtln_warp=1.2)
+    rows = {tuple(row) for row in expected.numpy().round(3)}
+    chunk = chunks.features(2, np.random.default_rng(3))
+    assert chunk.shape == (30, 24)
+    start = chunks._take(recording, 1.0, chunks.num_samples, np.random.default_rng(3))
+    np.testing.assert_array_equal(chunk, compute_fbank(torch.from_numpy(start), FBANK, vtln_warp=1.2).numpy())
+    assert rows  # the whole recording in the same voice
+    changed, warp = wave_chunks([recording, recording], augmentation=AugmentationConfig(speeds=(0.8,))).whole(0)
+    assert (len(changed), warp) == (6500, 1.0)
+
+
+def test_voices_by_name():
+    assert voice_id("id1", 0.9, 1.1) == "vtln1.1-sp0.9-id1" and voice_id("id1", 1.0, 1.0) == "id1"
+    assert voice_id("id1", 0.9, 1.1, new_speakers=False) == "id1"
+    assert person_of("vtln1.1-sp0.9-id1-x") == "id1-x" and person_of("spring-1") == "spring-1"

@@ -5,7 +5,8 @@ from speakerkit.training.progress import COLUMNS, TrainingTable, describe
 
 
 def row(step, samples_per_s, **others):
-    return dict.fromkeys(COLUMNS[:-1], 0.5) | {"step": step, "samples_per_s": samples_per_s} | others
+    plain = (name for name in COLUMNS if name not in ("eer_percent", "likeness"))
+    return dict.fromkeys(plain, 0.5) | {"step": step, "samples_per_s": samples_per_s} | others
 
 
 def test_table_is_kept_cut_and_continued(tmp_path):
