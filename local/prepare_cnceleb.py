@@ -1,204 +1,47 @@
-"""CN-Celeb 1 and 2 as they unpack -> data directories for training and evaluation.
-
-The lists of CN-Celeb say .wav where the files are .flac, so files are found by their name without
-its ending. Utterance names repeat across speakers; an utterance id is the speaker's, a hyphen and
-the name: data/id00000/singing-01-001.flac is id00000-singing-01-001.
-"""
+"""CN-Celeb 1 and 2 as they unpack -> data directories for training and evaluation, held to what is published."""
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
+from cnceleb_corpus import (
+    CNCELEB1,
+    CNCELEB2,
+    PUBLISHED_COUNTS,
+    Evaluation,
+    Recording,
+    audio_files,
+    count_cnceleb1,
+    count_evaluation,
+    find_tree,
+    genre_of,
+    is_speech,
+    read_evaluation,
+    read_fields,
+    read_training_sets,
+    recording_name,
+)
+from join_short import Joined, join_short, read_durations
 from speakerkit.cli import entry
 from speakerkit.errors import DataError, raise_all
 
+__all__ = ["CNCELEB1", "CNCELEB2", "Evaluation", "Recording", "audio_files", "check_disjoint", "find_tree",
+           "read_evaluation", "read_fields", "read_training_sets", "tell_counts", "validate", "write_evaluation",
+           "write_recordings", "write_trials"]
+
 log = entry.log
 
-CNCELEB1 = ("CN-Celeb_flac", "CN-Celeb1", "CN-Celeb")  # folder names of the releases; the first is today's
-CNCELEB2 = ("CN-Celeb2_flac", "CN-Celeb2")
-AUDIO_ENDINGS = (".flac", ".wav")
-SPEECH_GENRE = "speech"   # the reference system scores the trials whose test utterance has this genre
-PUBLISHED_COUNTS = {
-    "CN-Celeb1 training speakers": 797, "CN-Celeb1 training utterances": 107_953,
-    "CN-Celeb2 training speakers": 1_996, "CN-Celeb2 training utterances": 524_787,
-    "enrolments": 196, "test utterances": 17_777, "trials": 3_484_292, "target trials": 17_755}
+WHOLE_JOIN_S = 5.0      # the shortest utterance for which a number of joined ones is published
+NEARLY = 0.95           # of a published count: such a corpus was to be the whole one
 
 FORMATS = """\
-TRAIN_DIR  wav.scp utt2spk spk2utt of all training speakers
+TRAIN_DIR  wav.scp utt2spk spk2utt of all training speakers; with --join-below also utt2utts: '<utt-id> <rec-id>...',
+           utterances that are several recordings of one speaker and genre, read as one without being written
 EVAL_DIR   wav.scp utt2spk spk2utt of the enrolment files, the test files and the utterances that the
-           enrolment files were made of; trials ('<enrol-id> <test-id> target|nontarget'), trials.speech
-           (those with a test utterance of genre speech), enroll.map ('<enrol-id> <utt-id>...')"""
-
-
-class Recording(NamedTuple):
-    """One utterance of one speaker and where it lies."""
-
-    utt_id: str
-    spk_id: str
-    path: str
-
-
-class Evaluation(NamedTuple):
-    """What is enrolled, what is tested against it, and which pairs."""
-
-    enrolments: list[Recording]
-    tests: list[Recording]
-    sources: dict[str, list[Recording]]    # enrolment id -> the recordings that its embedding may be the mean of
-    trials: list[tuple[str, str, bool]]    # enrolment id, test id, same speaker?
-
-
-def find_tree(corpus_dir: Path, names: tuple[str, ...]) -> Path:
-    """The first of the named folders that is there."""
-    for name in names:
-        if (corpus_dir / name / "data").is_dir():
-            return corpus_dir / name
-    raise DataError(corpus_dir, f"has no folder {names[0]} with a data folder in it")
-
-
-def audio_files(folder: Path, endings: tuple[str, ...] = AUDIO_ENDINGS) -> dict[str, str]:
-    """The recordings directly in a folder: name without ending -> absolute path, in no order.
-
-    Raises:
-        DataError: no such folder, or one name with two endings.
-    """
-    found: dict[str, str] = {}
-    try:
-        with os.scandir(os.path.abspath(folder)) as entries:
-            for item in entries:
-                name, ending = os.path.splitext(item.name)
-                if ending in endings and not name.startswith("."):
-                    if name in found:
-                        raise DataError(folder, f"'{name}' is there with two endings; keep one of them")
-                    found[name] = item.path
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(folder, "no such folder") from None
-    return found
-
-
-def read_fields(path: Path, at_least: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """The fields of each line of a short list, with the line's number."""
-    from speakerkit.io.tables import read_lines, split_fields
-
-    for number, line in read_lines(path):
-        fields = split_fields(line)
-        if len(fields) < at_least:
-            raise DataError(path, f"{len(fields)} field; wanted at least {at_least}", number)
-        yield number, fields
-
-
-def read_training(tree: Path, speaker_list: Path) -> list[Recording]:
-    """All recordings of the speakers that a list names, one id a line.
-
-    Raises:
-        DataErrors: speakers of the list that have no folder in data/ or no recording in it.
-    """
-    recordings, faults = [], []
-    for number, (spk_id, *_) in read_fields(speaker_list):
-        try:
-            files = audio_files(tree / "data" / spk_id)
-        except DataError as fault:
-            faults.append(DataError(speaker_list, f"'{spk_id}': {fault}", number))
-            continue
-        if not files:
-            faults.append(DataError(speaker_list, f"'{spk_id}' has no recording in {tree / 'data'}", number))
-        recordings += [Recording(f"{spk_id}-{name}", spk_id, path) for name, path in files.items()]
-    raise_all(faults)
-    return recordings
-
-
-def read_training_sets(corpus_dir: Path, with_cnceleb2: bool = True) -> tuple[list[Recording], dict[str, int]]:
-    """The training part of CN-Celeb1 and, if wanted, CN-Celeb2; and its counts, named as the published ones."""
-    training, counts = [], {}
-    for name, folders, speaker_list in (("CN-Celeb1", CNCELEB1, "dev/dev.lst"), ("CN-Celeb2", CNCELEB2, "spk.lst")):
-        if name == "CN-Celeb2" and not with_cnceleb2:
-            continue
-        tree = find_tree(corpus_dir, folders)
-        found = read_training(tree, tree / speaker_list)
-        counts[f"{name} training speakers"] = len({recording.spk_id for recording in found})
-        counts[f"{name} training utterances"] = len(found)
-        training += found
-    return training, counts
-
-
-def read_listed(eval_dir: Path, list_name: str, folder: str) -> dict[str, Recording]:
-    """The recordings of eval/enroll or eval/test that a list names: the path in the list -> recording.
-
-    Raises:
-        DataErrors: lines whose file is not there.
-    """
-    path = eval_dir / "lists" / list_name
-    files, found, faults = audio_files(eval_dir / folder), {}, []
-    for number, fields in read_fields(path):
-        name = os.path.splitext(os.path.basename(fields[-1]))[0]
-        if name not in files:
-            faults.append(DataError(path, f"'{fields[-1]}' is not in {eval_dir / folder}, with any ending", number))
-            continue
-        found[fields[0]] = Recording(name, name.split("-")[0], files[name])
-    raise_all(faults)
-    return found
-
-
-def read_enrolment_sources(tree: Path, enrolments: list[Recording]) -> dict[str, list[Recording]]:
-    """eval/lists/enroll.map: enrolment id -> the recordings in data/ that its file was made of.
-
-    Raises:
-        DataErrors: a source that isn't there or is another speaker's, an enrolment that isn't listed.
-    """
-    path = tree / "eval" / "lists" / "enroll.map"
-    speakers = {enrolment.utt_id: enrolment.spk_id for enrolment in enrolments}
-    sources, faults = {}, []
-    for number, (enrol_id, *names) in read_fields(path, at_least=2):
-        if enrol_id not in speakers:
-            faults.append(DataError(path, f"'{enrol_id}' is not in enroll.lst", number))
-            continue
-        spk_id = speakers[enrol_id]
-        files = audio_files(tree / "data" / spk_id)
-        sources[enrol_id] = []
-        for name in names:
-            speaker, _, file_name = os.path.splitext(name)[0].rpartition("/")
-            if speaker != spk_id or file_name not in files:
-                faults.append(DataError(path, f"'{name}' is no recording of {spk_id} in {tree / 'data'}", number))
-                continue
-            sources[enrol_id].append(Recording(f"{spk_id}-{file_name}", spk_id, files[file_name]))
-    faults += [DataError(path, f"has no line for '{enrol_id}' of enroll.lst")
-               for enrol_id in speakers if enrol_id not in sources]
-    raise_all(faults)
-    return sources
-
-
-def read_evaluation(tree: Path) -> Evaluation:
-    """The evaluation part of CN-Celeb1; trials in their list's order.
-
-    Raises:
-        DataErrors: files that aren't there, trials that name none, labels that contradict the ids.
-    """
-    from speakerkit.io.trials import read_trials
-
-    enrolments = read_listed(tree / "eval", "enroll.lst", "enroll")
-    tests = read_listed(tree / "eval", "test.lst", "test")
-    given = read_trials(tree / "eval" / "lists" / "trials.lst")
-    if given.is_target is None:
-        raise DataError(given.path, "no labels; wanted '<enrol-id> <test path> 1|0' a line")
-    faults = [DataError(given.path, f"'{name}' is not in {known}", int((index == number).argmax()) + 1)
-              for names, index, recordings, known in (
-                  (given.enrol_ids, given.enrol_index, enrolments, "enroll.lst"),
-                  (given.test_ids, given.test_index, tests, "test.lst"))
-              for number, name in enumerate(names) if name not in recordings]
-    raise_all(faults)
-    enrol = [enrolments[name] for name in given.enrol_ids]
-    test = [tests[name] for name in given.test_ids]
-    trials = []
-    rows = zip(given.enrol_index.tolist(), given.test_index.tolist(), given.is_target.tolist(), strict=True)
-    for line, (i, j, is_target) in enumerate(rows, 1):
-        if (enrol[i].spk_id == test[j].spk_id) != is_target:
-            wanted = "target" if not is_target else "nontarget"
-            raise DataError(given.path, f"label of {enrol[i].utt_id} and {test[j].utt_id}; wanted {wanted}", line)
-        trials.append((enrol[i].utt_id, test[j].utt_id, is_target))
-    sources = read_enrolment_sources(tree, list(enrolments.values()))
-    return Evaluation(list(enrolments.values()), list(tests.values()), sources, trials)
+           enrolment files were made of; utt2dur (seconds) of all, utt2genre of all but the enrolment files;
+           trials ('<enrol-id> <test-id> target|nontarget'), trials.speech (those with a test utterance of
+           genre speech), enroll.map ('<enrol-id> <utt-id>...')"""
 
 
 def write_trials(path: Path, trials: Iterable[tuple[str, str, bool]]) -> None:
@@ -210,15 +53,18 @@ def write_trials(path: Path, trials: Iterable[tuple[str, str, bool]]) -> None:
                           for enrol, test, is_target in trials)
 
 
-def write_recordings(folder: Path, recordings: Iterable[Recording]) -> None:
-    """Write wav.scp, utt2spk and spk2utt of a data directory, sorted as LC_ALL=C sorts."""
+def write_recordings(folder: Path, recordings: Iterable[Recording], joined: Joined | None = None) -> None:
+    """Write wav.scp, utt2spk and spk2utt of a data directory, sorted as LC_ALL=C sorts; utt2utts of joined ones."""
     from speakerkit.io.data_dir import write_data_dir
 
-    by_id: dict[str, Recording] = {}
+    wav_scp, utt2spk = {}, {}
     for recording in recordings:
-        by_id.setdefault(recording.utt_id, recording)
-    write_data_dir(folder, wav_scp={utt_id: recording.path for utt_id, recording in by_id.items()},
-                   utt2spk={utt_id: recording.spk_id for utt_id, recording in by_id.items()})
+        wav_scp.setdefault(recording.utt_id, recording.path)
+        utt2spk.setdefault(recording.utt_id, recording.spk_id)
+    if joined is None:
+        write_data_dir(folder, wav_scp=wav_scp, utt2spk=utt2spk)
+    else:
+        write_data_dir(folder, wav_scp=wav_scp, utt2spk=joined.utt2spk, utt2utts=joined.utt2utts or None)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -266,32 +112,87 @@ def validate(folders: Iterable[Path]) -> None:
     raise_all(faults)
 
 
-def tell_counts(counts: dict[str, int], published_counts: Mapping[str, int] = PUBLISHED_COUNTS) -> None:
-    """Say each count, with the published one where it differs."""
-    differ = 0
+def write_conditions(folder: Path, evaluation: Evaluation, nj: int) -> None:
+    """Write what break-down-results tells trials apart by: utt2genre and utt2dur.
+
+    An enrolment file has no genre of its own: enroll.map says of which utterances it was made.
+    """
+    from speakerkit.io.tables import sort_key, write_table
+
+    utterances = {recording.utt_id: recording for recording in
+                  [*evaluation.tests, *(source for found in evaluation.sources.values() for source in found)]}
+    write_table(folder / "utt2genre", ((utt_id, genre_of(recording_name(utterances[utt_id])))
+                                       for utt_id in sorted(utterances, key=sort_key)))
+    utterances |= {recording.utt_id: recording for recording in evaluation.enrolments}
+    utt_ids = sorted(utterances, key=sort_key)
+    durations = read_durations([utterances[utt_id].path for utt_id in utt_ids], nj)
+    write_table(folder / "utt2dur", ((utt_id, f"{duration:.3f}") for utt_id, duration in
+                                     zip(utt_ids, durations, strict=True) if duration))
+
+
+def tell_counts(counts: Mapping[str, int], published_counts: Mapping[str, int] = PUBLISHED_COUNTS,
+                demanded_of: Path | None = None) -> None:
+    """Say each count, with the published one where it differs, and what that means.
+
+    Args:
+        counts: name -> number; those of single genres are told only where they differ.
+        published_counts: of the whole corpus, by the same names.
+        demanded_of: a corpus that must have the published counts.
+
+    Raises:
+        DataErrors: it hasn't.
+    """
+    differing, nearly = [], False
     for name, count in counts.items():
         published = published_counts[name]
-        differ += count != published
-        log.info("%s: %s%s", name, f"{count:,}", "" if count == published else f" (published: {published:,})")
-    if differ:
-        log.warning("%d of %d counts are not those of the published corpora: a part or a miniature of them; "
-                    "results don't compare with published ones", differ, len(counts))
+        if count != published:
+            nearly |= NEARLY * published <= count < published
+            differing.append(f"{name}: {count:,} (published: {published:,})")
+        elif " of genre " not in name:
+            log.info("%s: %s", name, f"{count:,}")
+    if demanded_of is not None:
+        raise_all([DataError(demanded_of, fault) for fault in differing])
+    for fault in differing:
+        log.warning("%s", fault)
+    if not differing:
+        log.info("all %d counts are those of the published corpora", len(counts))
+        return
+    meaning = ("nearly complete: was everything unpacked?" if nearly else
+               "a part, a miniature or another release of them")
+    log.warning("%d of %d counts are not those of the published corpora: %s; results don't compare with published ones",
+                len(differing), len(counts), meaning)
+
+
+def join_training(training: list[Recording], shortest_s: float, nj: int) -> Joined:
+    """Join recordings of one speaker and genre until each utterance is long enough; say what came of it."""
+    joined = join_short(training, (genre_of(recording_name(recording)) for recording in training), shortest_s, nj)
+    log.info("%s recordings (%.1f h) joined to %s utterances of at least %g s where a speaker's genre has as much",
+             f"{len(training):,}", joined.seconds / 3600, f"{len(joined.utt2spk):,}", shortest_s)
+    if joined.num_unreadable:
+        log.warning("%d recordings whose header can't be read are joined to none", joined.num_unreadable)
+    return joined
 
 
 def prepare(args: argparse.Namespace) -> None:
     corpus_dir, train_dir, eval_dir = Path(args.corpus_dir), Path(args.train_dir), Path(args.eval_dir)
     training, counts = read_training_sets(corpus_dir, args.train_sets == "both")
-    evaluation = read_evaluation(find_tree(corpus_dir, CNCELEB1))
+    tree = find_tree(corpus_dir, CNCELEB1)
+    evaluation = read_evaluation(tree)
     check_disjoint(training, evaluation, corpus_dir)
-    trials = evaluation.trials
-    counts |= {"enrolments": len(evaluation.enrolments), "test utterances": len(evaluation.tests),
-               "trials": len(trials), "target trials": sum(is_target for *_, is_target in trials)}
-    write_recordings(train_dir, training)
-    write_evaluation(eval_dir, evaluation)
-    write_trials(eval_dir / "trials.speech",
-                 (trial for trial in trials if trial[1].split("-")[1:2] == [SPEECH_GENRE]))
-    tell_counts(counts)
+    counts |= count_cnceleb1(tree, {recording.spk_id for recording in training}) | count_evaluation(evaluation)
+    if args.train_sets == "both":
+        counts |= {"training speakers": len({recording.spk_id for recording in training}),
+                   "training utterances": len(training)}
+    joined = join_training(training, args.join_below, args.nj) if args.join_below else None
+    if joined and args.train_sets == "both" and args.join_below == WHOLE_JOIN_S:
+        counts["joined training utterances"] = len(joined.utt2spk)
     args.report |= {name.replace(" ", "_").replace("-", "_").lower(): count for name, count in counts.items()}
+    tell_counts(counts, demanded_of=corpus_dir if args.require_published else None)
+    write_recordings(train_dir, training, joined)
+    del training, joined  # what validate reads back needs the room
+    write_evaluation(eval_dir, evaluation)
+    write_trials(eval_dir / "trials.speech", (trial for trial in evaluation.trials if is_speech(trial[1])))
+    write_conditions(eval_dir, evaluation, args.nj)
     validate([train_dir, eval_dir])
 
 
@@ -305,6 +206,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("eval_dir", metavar="EVAL_DIR", help="data directory to write, for evaluation")
     parser.add_argument("--train-sets", choices=("both", "cnceleb1"), default="both",
                         help="CN-Celeb1 dev and CN-Celeb2, or the first alone (default: both)")
+    parser.add_argument("--join-below", type=entry.number(float, 0, 3600), default=0.0, metavar="SECONDS",
+                        help="join shorter training recordings to others of their speaker and genre (default: 0, none)")
+    parser.add_argument("--require-published", action="store_true",
+                        help="refuse a corpus whose counts aren't the published ones, instead of a warning")
+    entry.add_nj_option(parser)
     return entry.run(parser, prepare, argv)
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
+import cnceleb_corpus
 import prepare_cnceleb
 import prepare_mini
+from speakerkit.io.data_dir import validate_data_dir
 
 
 @pytest.fixture
@@ -86,12 +88,83 @@ def test_the_speech_subset_is_that_of_the_test_utterances_genre(corpus):
     assert len(speech) == 2 * (1 + 1 + 2)
 
 
-def test_counts_are_told_beside_the_published_ones(corpus, capsys):
+def test_counts_that_are_not_the_published_ones_are_told(corpus, capsys):
     prepare(corpus)
     told = capsys.readouterr().err
-    assert "CN-Celeb1 training speakers: 4 (published: 797)" in told
-    assert "trials: 24 (published: 3,484,292)" in told
-    assert "8 of 8 counts are not those of the published corpora" in told
+    assert "warning: CN-Celeb1 training speakers: 4 (published: 797)" in told
+    assert "warning: trials: 24 (published: 3,484,292)" in told
+    assert "warning: CN-Celeb1 utterances of genre interview: 14 (published: 59,556)" in told
+    assert "39 of 39 counts are not those of the published corpora: a part, a miniature or another release" in told
+
+
+def test_the_published_counts_can_be_demanded(corpus, capsys):
+    code, train_dir, _ = prepare(corpus, "--require-published")
+    assert code == 1
+    assert "prepare_cnceleb.py: " + f"{corpus}: CN-Celeb1 training speakers: 4 (published: 797)" in (
+        capsys.readouterr().err)
+    assert not train_dir.exists()
+
+
+def test_the_published_corpus_is_told_as_such(corpus, capsys, monkeypatch):
+    counts = {}
+    monkeypatch.setattr(prepare_cnceleb, "tell_counts", lambda found, **others: counts.update(found))
+    prepare(corpus)
+    monkeypatch.undo()
+    for name, count in counts.items():
+        monkeypatch.setitem(prepare_cnceleb.PUBLISHED_COUNTS, name, count)
+    assert prepare(corpus, "--require-published")[0] == 0
+    assert "all 39 counts are those of the published corpora" in capsys.readouterr().err
+    monkeypatch.setattr(prepare_cnceleb, "NEARLY", 0.9)  # 12 of 13
+    monkeypatch.setitem(prepare_cnceleb.PUBLISHED_COUNTS, "test utterances", counts["test utterances"] + 1)
+    prepare(corpus)
+    assert "1 of 39 counts are not those of the published corpora: nearly complete: was everything unpacked?" in (
+        capsys.readouterr().err)
+
+
+def test_published_counts_agree_with_each_other():
+    published = prepare_cnceleb.PUBLISHED_COUNTS
+    assert sum(count for count, _ in cnceleb_corpus.GENRES.values()) == published["CN-Celeb1 utterances"]
+    assert sum(count for _, count in cnceleb_corpus.GENRES.values()) == published["test utterances"]
+    assert published["enrolments"] * published["test utterances"] == published["trials"]
+    assert published["target trials"] + published["nontarget trials"] == published["trials"]
+    assert published["enrolments"] * cnceleb_corpus.GENRES["speech"][1] == published["speech trials"]
+    for kind in ("speakers", "utterances"):
+        assert (published[f"CN-Celeb1 training {kind}"] + published[f"CN-Celeb2 training {kind}"]
+                == published[f"training {kind}"])
+        assert (published[f"CN-Celeb1 training {kind}"] + published[f"CN-Celeb1 evaluation {kind}"]
+                == published[f"CN-Celeb1 {kind}"])
+
+
+def test_conditions_of_trials(corpus):
+    _, _, eval_dir = prepare(corpus)
+    genres, seconds = (dict(read(eval_dir / name)) for name in ("utt2genre", "utt2dur"))
+    utt_ids = [row[0] for row in read(eval_dir / "wav.scp")]
+    assert list(seconds) == utt_ids
+    assert set(genres) == {utt_id for utt_id in utt_ids if not utt_id.endswith("-enroll")}
+    assert all(utt_id.split("-")[1] == genre for utt_id, genre in genres.items())
+    assert seconds["id00800-enroll"] == "3.000" and seconds["id00801-vlog-01-001"] == "1.000"
+
+
+def test_short_recordings_are_joined_where_wanted(corpus, capsys):
+    code, train_dir, _ = prepare(corpus, "--join-below", "1.5", "--nj", "1")
+    assert code == 0
+    # interview, speech and vlog have two seconds of one second each: a pair of each speaker
+    assert read(train_dir / "utt2utts")[0] == ["id00000-interview-01-001-comb2", "id00000-interview-01-001",
+                                               "id00000-interview-01-002"]
+    assert len(read(train_dir / "wav.scp")) == 7 * 6
+    assert len(read(train_dir / "utt2spk")) == len(read(train_dir / "utt2utts")) == 7 * 3
+    assert "42 recordings (0.0 h) joined to 21 utterances of at least 1.5 s" in capsys.readouterr().err
+    assert validate_data_dir(train_dir)[0]["num_utterances"] == 21
+
+    assert prepare(corpus)[0] == 0  # without joining again, nothing of it stays
+    assert not (train_dir / "utt2utts").exists()
+    assert len(read(train_dir / "utt2spk")) == 7 * 6
+
+
+def test_the_published_number_of_joined_utterances_is_compared(corpus, capsys):
+    prepare(corpus, "--join-below", "5")
+    told = capsys.readouterr().err
+    assert "joined training utterances: 21 (published: 508,228)" in told  # less than 5 s of each genre
 
 
 def test_wav_of_the_first_release_is_found_too(corpus):
@@ -136,6 +209,10 @@ def two_endings(tree: Path) -> None:
 
 def train_on_an_evaluation_speaker(tree: Path) -> None:
     edit(tree / "dev" / "dev.lst", "id00003\n", "id00801\n")
+
+
+def name_a_speaker_twice(tree: Path) -> None:
+    edit(tree / "dev" / "dev.lst", "id00000\n", "id00000\nid00000\n")
 
 
 def lose_a_test_file(tree: Path) -> None:
@@ -183,6 +260,7 @@ def name_an_unknown_test(tree: Path) -> None:
     (lose_an_enrolment_source, "enroll.map:1: 'id00800/interview-01-002.wav' is no recording of id00800 in "),
     (swap_speaker_of_a_source, "enroll.map:1: 'id00801/interview-01-001.wav' is no recording of id00800 in "),
     (forget_an_enrolment_in_the_map, "enroll.map: has no line for 'id00801-enroll' of enroll.lst"),
+    (name_a_speaker_twice, "dev.lst:2: 'id00000' again; first on line 1"),
     (flip_a_label, "trials.lst:1: label of id00800-enroll and id00800-speech-01-002; wanted target"),
     (drop_the_labels, "trials.lst: no labels; wanted '<enrol-id> <test path> 1|0' a line"),
     (name_an_unknown_test, "trials.lst:5: 'test/id00801-vlog-09-001.wav' is not in test.lst"),
@@ -194,3 +272,9 @@ def test_refusals(corpus, capsys, damage, message):
     assert message in capsys.readouterr().err
     assert not train_dir.exists()
     assert not eval_dir.exists()
+
+
+def test_a_tree_given_for_its_parent(corpus, capsys):
+    args = [str(corpus / "CN-Celeb_flac"), str(corpus.parent / "t"), str(corpus.parent / "e")]
+    assert prepare_cnceleb.main(args) == 1
+    assert f"it is such a folder itself: give {corpus}" in capsys.readouterr().err
