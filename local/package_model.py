@@ -22,7 +22,7 @@ CARD = """\
 | training data | {training_data} |
 | domain | {domain} |
 | licence | {licence} |
-| training | {num_steps:,} steps, {hours:.2f} h ({seconds:,} s), {precision}, seed {seed}, speakerkit {version} |
+{origin}| training | {num_steps:,} steps, {hours:.2f} h ({seconds:,} s), {precision}, seed {seed}, speakerkit {version} |
 | commit | {commit} |
 | command | `{command}` |
 | weights SHA-256 | `{weights_sha256}` |
@@ -84,6 +84,17 @@ def package(args: argparse.Namespace) -> None:
         write_text(Path(args.output).with_suffix(".md"), card)
 
 
+def origins(training: dict) -> list[tuple[str, str]]:
+    """What a model learnt from besides its recordings: a model it began with, a teacher."""
+    found = []
+    if init := training.get("init"):
+        found.append(("begun with", f"{init['name']}, SHA-256 `{init['sha256']}`"))
+    if teacher := training.get("teacher"):
+        words = f"{teacher['name']}, {teacher['training_data']}, {teacher['licence']}, SHA-256 `{teacher['sha256']}`"
+        found.append(("teacher", words))
+    return found
+
+
 def make_card(info, results: dict[str, dict], num_parameters: int, text: str) -> str:
     """The model card as Markdown: what the file says of itself, its results, and the given text."""
     rows = ["| trials | target | nontarget | EER % | minDCF (p_target, c_miss, c_fa) |", "|---|---|---|---|---|"]
@@ -108,6 +119,7 @@ def make_card(info, results: dict[str, dict], num_parameters: int, text: str) ->
         licence=info.licence,
         hours=training["seconds"] / 3600,
         table="\n".join(rows),
+        origin="".join(f"| {what} | {words} |\n" for what, words in origins(training)),
         threshold=info.threshold,
         threshold_source=info.threshold_trials,
         text=rest,
