@@ -22,7 +22,8 @@ CARD = """\
 | training data | {training_data} |
 | domain | {domain} |
 | licence | {licence} |
-{origin}| training | {num_steps:,} steps, {hours:.2f} h ({seconds:,} s), {precision}, seed {seed}, speakerkit {version} |
+{origin}\
+| training | {num_steps:,} steps, {hours:.2f} h ({seconds:,} s), {precision}, seed {seed}, speakerkit {version} |
 | commit | {commit} |
 | command | `{command}` |
 | weights SHA-256 | `{weights_sha256}` |

@@ -9,7 +9,8 @@ FORMATS = """\
 TRAIN_DIR holds utt2spk ('<utt-id> <spk-id>' a line) and feats.scp with utt2num_frames, or wav.scp
 ('<utt-id> <path>' a line): features are then made while training, with the configuration's
 [augmentation]. EXP_DIR gets checkpoints/, best/, train.log, train_log.tsv, training_curve.png and
-model.safetensors. A started EXP_DIR goes on where it stopped, exactly."""
+model.safetensors; with --init and --valid-trials also before_after.md, what training has brought. A
+started EXP_DIR goes on where it stopped, exactly."""
 
 
 def main(argv: list[str] | None = None) -> int:

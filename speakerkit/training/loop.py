@@ -21,7 +21,7 @@ from speakerkit.training import checkpoint, progress, schedules
 from speakerkit.training.checkpoint import TrainingState
 from speakerkit.training.chunks import TrainingBatches, start_worker
 from speakerkit.training.teacher import teacher_loss
-from speakerkit.training.validation import ValidationSet, validation_eer
+from speakerkit.training.validation import ValidationSet, validation_metrics
 
 log = logging.getLogger(__name__)
 MOST_BAD_STEPS = 3  # non-finite steps in a row
@@ -182,7 +182,7 @@ def _save(state: TrainingState, run: Run, final: bool = False) -> None:
 
 
 def _validate(state: TrainingState, run: Run, row: dict) -> None:
-    eer, _ = validation_eer(state.network, run.validation, run.precision)
+    eer = validation_metrics(state.network, run.validation, run.precision)["eer_percent"] / 100
     row["eer_percent"] = 100 * eer
     log.info("step %d: EER %.3f %% on %s", state.step, 100 * eer, run.validation.trials_path)
     if state.best_eer is None or eer < state.best_eer:

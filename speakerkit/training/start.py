@@ -21,7 +21,7 @@ HEAD_OPTIONS = ("embedding_dim", "two_embedding_layers")  # of [model]: they cha
 
 def start_from_model(
     name: str, network: nn.Module, loss: AamSoftmax, speakers: list[str], system: SystemConfig
-) -> dict[str, object]:
+) -> tuple[dict[str, object], nn.Module]:
     """Put a model's weights into the network, and the classifier rows of speakers it knows into the loss.
 
     Args:
@@ -32,7 +32,7 @@ def start_from_model(
         system: the new run's options.
 
     Returns:
-        For the model file: name and sha256 of the model, num_shared_speakers.
+        For the model file: name and sha256 of the model, num_shared_speakers. The model's network as it was.
 
     Raises:
         ConfigError: another architecture, trunk or front end.
@@ -48,7 +48,7 @@ def start_from_model(
         "begun with %s (%s): %d tensors kept, drawn anew: %s; classifier rows of %d of %d speakers kept",
         model.info.name, path, len(kept), ", ".join(drawn) or "none", num_shared, len(speakers),
     )  # fmt: skip
-    return {"name": model.info.name, "sha256": model.sha256, "num_shared_speakers": num_shared}
+    return {"name": model.info.name, "sha256": model.sha256, "num_shared_speakers": num_shared}, model.network
 
 
 def _check_same(info, system: SystemConfig, name: str) -> None:
@@ -98,3 +98,21 @@ def _copy_rows(folder: Path, loss: AamSoftmax, speakers: list[str]) -> int:
 def write_speakers(folder: Path, speakers: list[str]) -> None:
     """Keep the order of the classes beside the checkpoints, so that another run can begin with their rows."""
     files.write_text(folder / SPEAKERS, "".join(f"{spk_id}\n" for spk_id in speakers))
+
+
+def write_comparison(folder: Path, trials: str, initial: dict, after: dict, report: dict) -> None:
+    """What training has brought on held-out trials, to ``folder/before_after.md``, the log and --json.
+
+    Args:
+        trials: the list's name.
+        initial: name of the model it began with and, as ``before``, its metrics on the list.
+        after: the finished model's metrics on the same list.
+    """
+    lines = [f"{trials}: {after['num_target']:,} target and {after['num_nontarget']:,} nontarget trials", "",
+             "| | EER % | minDCF (0.01, 1, 1) |", "|---|---|---|"]
+    lines += [f"| {name} | {metrics['eer_percent']:.3f} | {metrics['min_dcf']:.4f} |"
+              for name, metrics in ((f"before: {initial['name']}", initial["before"]), ("after", after))]
+    files.write_text(folder / "before_after.md", "\n".join(lines) + "\n")
+    log.info("before and after, on %s", "\n".join(lines))
+    before = initial["before"]
+    report.update({f"{name}_before": before[name] for name in ("eer_percent", "min_dcf")}, min_dcf=after["min_dcf"])

@@ -23,9 +23,9 @@ from speakerkit.training.finish import finish_network
 from speakerkit.training.optimiser import make_optimiser
 from speakerkit.training.progress import TrainingTable, draw_curve
 from speakerkit.training.sampling import BatchSampler
-from speakerkit.training.start import start_from_model, write_speakers
+from speakerkit.training.start import start_from_model, write_comparison, write_speakers
 from speakerkit.training.teacher import prepare_targets
-from speakerkit.training.validation import validation_eer
+from speakerkit.training.validation import validation_metrics
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,9 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
     with torch.no_grad():
         width = network.eval().classifier_input(torch.zeros(1, system.model.embedding_dim, device=device)).shape[1]
     loss = AamSoftmax(width, len(chunks.speakers), system.loss.scale, generator).to(device)
-    initial = start_from_model(options.init, network, loss, chunks.speakers, system) if options.init else {}
+    initial, before = {}, None
+    if options.init:
+        initial, before = start_from_model(options.init, network, loss, chunks.speakers, system)
     targets, teacher = None, {}
     if options.teacher:
         targets, teacher = prepare_targets(options.teacher, chunks, system, folder, device, precision, options)
@@ -211,6 +213,9 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
     validation = None
     if options.valid_trials:
         validation = setup.make_validation(options.valid_dir, options.valid_trials, system, audio_options, options.show)
+        if before is not None:
+            metrics = validation_metrics(before, validation, torch.float32)
+            initial["before"] = {name: metrics[name] for name in ("eer_percent", "min_dcf")}
     workers = options.nj if device.type == "cuda" else max(1, options.nj // 8)
     run = loop.Run(
         system,
@@ -249,15 +254,17 @@ def _write_model(
 ) -> None:
     threshold, source, results = None, "", {}
     if run.validation is not None:
-        eer, threshold = validation_eer(network, run.validation, torch.float32)
-        num_target = int(run.validation.is_target.sum())
+        after = validation_metrics(network, run.validation, torch.float32)
+        trials, threshold = Path(run.validation.trials_path).name, after["eer_threshold"]
         source = (
-            f"EER threshold on {Path(run.validation.trials_path).name}: {num_target} target and "
-            f"{len(run.validation.is_target) - num_target} nontarget trials, EER {100 * eer:.3f} %"
+            f"EER threshold on {trials}: {after['num_target']} target and "
+            f"{after['num_nontarget']} nontarget trials, EER {after['eer_percent']:.3f} %"
         )
-        results = {Path(run.validation.trials_path).name: {"eer_percent": 100 * eer, "eer_threshold": threshold}}
-        report.update(eer_percent=100 * eer, eer_threshold=threshold)
+        results = {trials: {name: after[name] for name in ("eer_percent", "eer_threshold")}}
+        report.update(results[trials])
         log.info("final model: %s", source)
+        if run.initial:
+            write_comparison(folder, trials, run.initial, after, report)
     training = {
         "num_speakers": len(chunks.speakers),
         "num_utterances": len(chunks.utt_ids),

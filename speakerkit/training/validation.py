@@ -12,7 +12,7 @@ from speakerkit.features.resample import resample
 from speakerkit.io import audio
 from speakerkit.models.golden import prepare_features
 from speakerkit.scoring.cosine import cosine_scores
-from speakerkit.scoring.metrics import compute_eer
+from speakerkit.scoring.metrics import compute_metrics
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def load_features(
 
 
 @torch.inference_mode()
-def validation_eer(network: nn.Module, data: ValidationSet, precision: torch.dtype) -> tuple[float, float]:
-    """(EER as a fraction, its threshold) of the network as it stands, one utterance at a time.
+def validation_metrics(network: nn.Module, data: ValidationSet, precision: torch.dtype) -> dict[str, int | float]:
+    """What ``scoring.metrics.compute_metrics`` says of the network as it stands, one utterance at a time.
 
     Raises:
         DataError: an embedding that isn't finite, or zero.
@@ -60,4 +60,4 @@ def validation_eer(network: nn.Module, data: ValidationSet, precision: torch.dty
     if not np.isfinite(norms).all() or not norms.all():
         raise DataError(data.trials_path, "validation: an embedding is not finite or zero")
     scores = cosine_scores(embeddings, embeddings, data.enrol_index, data.test_index)
-    return compute_eer(scores[data.is_target], scores[~data.is_target])
+    return compute_metrics(scores, data.is_target)

@@ -146,3 +146,20 @@ def test_refusals(run, make_system, tmp_path):
         run("third", other, init=str(tmp_path / "first"))
     with pytest.raises(DataError, match="no such model"):
         run("fourth", system, init=str(tmp_path / "nowhere"))
+
+
+def test_a_table_says_what_training_brought(run, make_system, train_dir, tmp_path):
+    ids = [line.split() for line in (train_dir / "utt2spk").read_text().splitlines()]
+    (tmp_path / "trials").write_text("".join(
+        f"{a} {b} {'target' if s == t else 'nontarget'}\n" for n, (a, s) in enumerate(ids) for b, t in ids[n + 1 :]))
+    valid = {"valid_dir": str(train_dir), "valid_trials": str(tmp_path / "trials")}
+    run("first", make_system(), **valid)
+    first = model_file.read_info(tmp_path / "first" / "model.safetensors").results["trials"]["eer_percent"]
+    run("second", make_system(num_steps=2), init=str(tmp_path / "first"), **valid)
+    second = model_file.read_info(tmp_path / "second" / "model.safetensors")
+    table = (tmp_path / "second" / "before_after.md").read_text()
+    assert "24 target and 96 nontarget trials" in table
+    assert f"| before: first | {first:.3f} |" in table
+    assert f"| after | {second.results['trials']['eer_percent']:.3f} |" in table
+    assert second.training["init"]["before"]["eer_percent"] == pytest.approx(first)
+    assert not (tmp_path / "first" / "before_after.md").exists()
