@@ -31,6 +31,7 @@ class Archive:
     num_bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None
+    download: bool = True      # False: is unpacked where somebody has it, never fetched
 
     @property
     def expected_bytes(self) -> int | None:
@@ -39,7 +40,8 @@ class Archive:
         return self.num_bytes if self.num_bytes is not None or None in sizes else sum(sizes)
 
 
-_KEYS = {"name": str, "url": str, "folder": str, "bytes": int, "md5": str, "sha256": str, "parts": list}
+_KEYS = {"name": str, "url": str, "folder": str, "bytes": int, "md5": str, "sha256": str, "download": bool,
+         "parts": list}
 
 
 def read_archives(path: str, mirror: str | None = None) -> list[Archive]:
@@ -72,7 +74,7 @@ def read_archives(path: str, mirror: str | None = None) -> list[Archive]:
 
 def _read_archive(path: str, table: dict, mirrors: list[str]) -> Archive:
     values = _checked(path, table)
-    own = {key: value for key, value in table.items() if key not in ("parts", "folder")}
+    own = {key: value for key, value in table.items() if key not in ("parts", "folder", "download")}
     parts = tuple(_read_part(path, part, mirrors) for part in values.pop("parts", None) or [own])
     values.pop("url", None)
     return Archive(parts=parts, **values)

@@ -1,26 +1,19 @@
 """Download a corpus as it is published: archives in parts, each checked, joined and unpacked; stopped runs go on."""
 
 import argparse
-import dataclasses
 import functools
 import json
-import os
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
-from archive_list import Archive, Part, hash_stream, published_digests, read_archives, what_differs
-from http_download import Interrupted, Refused, Version, continue_download
+from archive_list import Archive, hash_stream, published_digests, read_archives, what_differs
+from archive_parts import PartialFile, fetch_part, take_local_part
 from speakerkit.cli import entry
 from speakerkit.errors import ConfigError, DataError, MachineError
 
 log = entry.log
 
-MOST_FAILURES = 8        # attempts in a row that bring nothing
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0   # between attempts; doubled after each that brings nothing
 UNPACKED_RATIO = 1.15    # of speech as FLAC or WAV in a .tar.gz; for the estimate of disk space only
 _CHUNK = 1 << 20
 
@@ -30,6 +23,7 @@ ARCHIVES.toml   mirrors = ["https://host/folder/", ...]   tried in turn; optiona
                 name = "corpus.tar.gz"      the file in CORPUS_DIR
                 folder = "Corpus"           what it unpacks to; without it, it isn't unpacked
                 bytes = 123                 optional; so are md5 = "..." and sha256 = "..."
+                download = false            not fetched, only unpacked if it is there
                 parts = [{ name = "corpus.tar.gzaa", url = "...", bytes = 1, md5 = "..." }, ...]
                                             in the order in which they are joined; optional, as is all but name
 CORPUS_DIR      NAME.part, NAME.part.json   a download that goes on with the next run
@@ -37,132 +31,6 @@ CORPUS_DIR      NAME.part, NAME.part.json   a download that goes on with the nex
                 FOLDER                      what was in it
 An archive, or a part of one, that lies in CORPUS_DIR under its name is checked and used."""
 
-
-# ---- parts
-
-class PartialFile:
-    """`NAME.part`, to which the parts of an archive are appended, and what is known of its content beside it."""
-
-    def __init__(self, path: Path, archive: Archive):
-        self.path = path.with_name(f"{path.name}.part")
-        self.state_path = path.with_name(f"{path.name}.part.json")
-        self.finished: list[int] = []      # bytes of each part that is there and checked
-        self.version = Version()           # of the next one, as far as it is there
-        try:
-            state = json.loads(self.state_path.read_bytes())
-            if state["parts"] == [part.name for part in archive.parts]:
-                self.finished = [int(size) for size in state["finished"]]
-                self.version = Version(**state["version"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # a first run, or nobody knows what lies there: it begins anew
-        self.names = [part.name for part in archive.parts]
-        size = self.path.stat().st_size if self.path.exists() else 0
-        while sum(self.finished) > size:
-            self.finished.pop()
-            self.version = Version()
-
-    @property
-    def begin(self) -> int:
-        """Where the part that is being fetched starts."""
-        return sum(self.finished)
-
-    def open(self) -> BinaryIO:
-        """The file, for reading and writing; of unknown content it is emptied."""
-        stream = open(self.path, "r+b" if self.path.exists() else "w+b")  # noqa: SIM115 - the caller closes it
-        if self.version == Version():
-            stream.truncate(self.begin)
-        return stream
-
-    def note(self, version: Version) -> None:
-        """Keep what the bytes that follow are of."""
-        if version != self.version:
-            self.version = version
-            self._save()
-
-    def finish_part(self, num_bytes: int) -> None:
-        """The part is there and right."""
-        self.finished.append(num_bytes)
-        self.version = Version()
-        self._save()
-
-    def _save(self) -> None:
-        from speakerkit.io.files import write_json
-
-        write_json(self.state_path, {"parts": self.names, "finished": self.finished,
-                                     "version": dataclasses.asdict(self.version)})
-
-    def publish(self, path: Path) -> None:
-        """Give the whole file its name."""
-        with open(self.path, "rb") as stream:
-            os.fsync(stream.fileno())
-        self.path.rename(path)
-        self.state_path.unlink(missing_ok=True)
-
-
-def fetch_part(part: Part, partial: PartialFile, stream: BinaryIO, progress: Callable[[int], None]) -> None:
-    """Bring one part to the end of the file, by as many attempts as it takes.
-
-    Raises:
-        DataError: no server has it, or what they have isn't what is published.
-        MachineError: no server could be reached.
-    """
-    urls, failures, wrong = list(part.urls), 0, 0
-    while True:
-        before = stream.seek(0, 2)
-        try:
-            continue_download(urls[0], stream, partial.begin, partial.version, part.num_bytes, partial.note, progress)
-        except Refused as error:
-            log.warning("%s: %s", urls[0], error)
-            if len(urls) == 1:
-                raise DataError(urls[0], str(error)) from None
-            urls.pop(0)
-            continue
-        except Interrupted as error:
-            failures = failures + 1 if stream.seek(0, 2) <= before else 0
-            if failures >= MOST_FAILURES:
-                raise MachineError(f"{urls[0]}: {error}; {failures} attempts in a row brought nothing; "
-                                   "what was fetched is kept, a rerun goes on") from None
-            delay = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** failures)
-            log.warning("%s: %s; again in %g s", urls[0], error, delay)
-            if failures:
-                urls.append(urls.pop(0))  # perhaps the next mirror can be reached
-            time.sleep(delay)
-            continue
-        num_bytes = stream.seek(0, 2) - partial.begin
-        stream.flush()
-        fault = what_differs(part, num_bytes, hash_stream(stream, partial.begin, tuple(published_digests(part))))
-        if fault is None:
-            partial.finish_part(num_bytes)
-            return
-        stream.truncate(partial.begin)
-        partial.note(Version())
-        wrong += 1
-        if wrong > len(part.urls):
-            raise DataError(urls[0], f"{fault}; fetched {wrong} times and dropped")
-        log.warning("%s: %s; dropped, fetched again", urls[0], fault)
-        urls.append(urls.pop(0))
-
-
-def take_local_part(part: Part, partial: PartialFile, stream: BinaryIO, folder: Path) -> bool:
-    """Append a part that somebody has put into the folder, if it is the published one."""
-    path = folder / part.name
-    if not (published_digests(part) and path.is_file()):
-        return False
-    with open(path, "rb") as local:
-        fault = what_differs(part, path.stat().st_size, hash_stream(local, 0, tuple(published_digests(part))))
-        if fault is not None:
-            log.warning("%s: %s; not used", path, fault)
-            return False
-        log.info("%s: is there already, as published", path)
-        stream.truncate(partial.begin)
-        stream.seek(partial.begin)
-        local.seek(0)
-        shutil.copyfileobj(local, stream, _CHUNK)
-    partial.finish_part(path.stat().st_size)
-    return True
-
-
-# ---- archives
 
 def download(archive: Archive, folder: Path, show: bool) -> str:
     """Have an archive in a folder, whole and checked; its SHA-256.
@@ -172,7 +40,7 @@ def download(archive: Archive, folder: Path, show: bool) -> str:
         MachineError: no server could be reached, or the disk is full.
     """
     path = folder / archive.name
-    noted = _read_note(path)
+    noted = _read_note(path, as_published=True)
     if noted is not None:
         return noted
     if path.exists():
@@ -244,17 +112,20 @@ def _note_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.download.json")
 
 
-def _verify_note(path: Path, sha256: str) -> None:
+def _verify_note(path: Path, sha256: str, as_published: bool = True) -> None:
     from speakerkit.io.files import write_json
 
     facts = path.stat()
-    write_json(_note_path(path), {"sha256": sha256, "num_bytes": facts.st_size, "time_ns": facts.st_mtime_ns})
+    write_json(_note_path(path), {"sha256": sha256, "num_bytes": facts.st_size, "time_ns": facts.st_mtime_ns,
+                                 "as_published": as_published})
 
 
-def _read_note(path: Path, of_missing: bool = False) -> str | None:
+def _read_note(path: Path, of_missing: bool = False, as_published: bool = False) -> str | None:
     """The SHA-256 noted of an archive that hasn't changed since (or, if it may be, is no longer there)."""
     try:
         note = json.loads(_note_path(path).read_bytes())
+        if as_published and not note["as_published"]:
+            return None
         facts = path.stat() if not of_missing else None
         if facts is None or (facts.st_size, facts.st_mtime_ns) == (note["num_bytes"], note["time_ns"]):
             return str(note["sha256"])
@@ -276,6 +147,35 @@ def unpack(archive: Archive, folder: Path, sha256: str, overwrite: bool, show: b
     log.info("%s: %s files, %s bytes", target, f"{unpacked.num_files:,}", f"{unpacked.num_bytes:,}")
 
 
+def take_local(archive: Archive, folder: Path) -> str | None:
+    """The SHA-256 of an archive that lies in the folder, joined of its parts if need be; None if it isn't there.
+
+    One that isn't as published is told and taken: gzip's own checksums show damage when it is unpacked.
+    """
+    path = folder / archive.name
+    noted = _read_note(path)
+    if noted is not None:
+        return noted
+    parts = [folder / part.name for part in archive.parts]
+    if not path.exists() and not all(part.exists() for part in parts):
+        return None
+    if not path.exists():
+        from speakerkit.io.files import open_output
+
+        log.info("%s: joined of %s", path, ", ".join(part.name for part in parts))
+        with open_output(path) as whole:
+            for part in parts:
+                with open(part, "rb") as stream:
+                    shutil.copyfileobj(stream, whole, _CHUNK)
+    with open(path, "rb") as stream:
+        digests = hash_stream(stream, 0, ("md5", "sha256"))
+    fault = what_differs(archive, path.stat().st_size, digests)
+    if fault is not None:
+        log.warning("%s: %s; taken all the same", path, fault)
+    _verify_note(path, digests["sha256"], as_published=fault is None)
+    return digests["sha256"]
+
+
 def is_done(archive: Archive, folder: Path) -> bool:
     """Whether the archive's folder is there, so that there is nothing to download."""
     from speakerkit.io.archives import is_unpacked, was_unpacked
@@ -290,30 +190,40 @@ def is_done(archive: Archive, folder: Path) -> bool:
 
 
 def run(args: argparse.Namespace) -> None:
-    from speakerkit.io.files import check_writable, output_lock
-
     archives = read_archives(args.archives, args.mirror)
     known = {archive.name for archive in archives}
     for name in args.only or ():
         if name not in known:
             raise ConfigError(f"--only is '{name}'; {args.archives} has {', '.join(sorted(known))}")
-    folder = Path(args.corpus_dir)
     args.report |= {"num_archives": 0, "num_done_before": 0}
     for archive in archives:
-        if args.only and archive.name not in args.only:
-            continue
-        args.report["num_archives"] += 1
-        if is_done(archive, folder):
-            args.report["num_done_before"] += 1
-            log.info("%s: nothing to do", folder / archive.folder)
-            continue
-        check_writable(folder / archive.name)
-        with output_lock(folder / archive.name):
-            sha256 = download(archive, folder, not args.quiet)
-            if archive.folder is not None:
-                unpack(archive, folder, sha256, args.overwrite, not args.quiet)
-                if args.remove_archives:
-                    (folder / archive.name).unlink()
+        is_wanted = archive.download or (Path(args.corpus_dir) / archive.name).exists() or args.offline
+        if is_wanted and (not args.only or archive.name in args.only):
+            args.report["num_archives"] += 1
+            args.report["num_done_before"] += not have_archive(archive, Path(args.corpus_dir), args)
+
+
+def have_archive(archive: Archive, folder: Path, args: argparse.Namespace) -> bool:
+    """Download, check and unpack one archive, as far as that is wanted; whether there was anything to do."""
+    from speakerkit.io.files import check_writable, output_lock
+
+    if args.offline and archive.folder and (folder / archive.folder).exists():
+        return False
+    if is_done(archive, folder):
+        log.info("%s: nothing to do", folder / archive.folder)
+        return False
+    if args.offline and not any((folder / name).exists() for name in (archive.name, archive.parts[0].name)):
+        return False
+    check_writable(folder / archive.name)
+    with output_lock(folder / archive.name):
+        sha256 = take_local(archive, folder) if args.offline else download(archive, folder, not args.quiet)
+        if sha256 is None:
+            return False
+        if archive.folder is not None:
+            unpack(archive, folder, sha256, args.overwrite, not args.quiet)
+            if args.remove_archives:
+                (folder / archive.name).unlink()
+    return True
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -325,6 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("corpus_dir", metavar="CORPUS_DIR", help="where archives and what is in them go")
     parser.add_argument("--only", action="append", metavar="NAME", help="this archive; may be repeated (default: all)")
     parser.add_argument("--mirror", metavar="URL", help="a folder's address to try first")
+    parser.add_argument("--offline", action="store_true",
+                        help="join and unpack what lies in CORPUS_DIR, though it may differ from what is published")
     parser.add_argument("--remove-archives", action="store_true", help="remove each archive once it is unpacked")
     entry.add_output_options(parser)
     return entry.run(parser, run, argv)

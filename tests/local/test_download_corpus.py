@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import archive_list
+import archive_parts
 import download_corpus
 
 
@@ -65,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site(monkeypatch) -> Iterator[Site]:
-    monkeypatch.setattr(download_corpus, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(archive_parts, "FIRST_WAIT_S", 0.0)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.site = Site({}, f"http://127.0.0.1:{server.server_port}/")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -158,7 +159,7 @@ def test_a_killed_run_goes_on(tmp_path, site, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(download_corpus.time, "sleep", stop)
+        patch.setattr(archive_parts.time, "sleep", stop)
         assert run() == 130
     assert run.left() == ["corpus.tar.gz.part", "corpus.tar.gz.part.json"]
     site.requests.clear()
@@ -184,7 +185,7 @@ def test_a_file_that_changed_between_is_fetched_from_its_start(tmp_path, site, m
     def change(seconds):
         site.files["corpus.tar.gz"], site.validator = WHOLE, '"two"'
 
-    monkeypatch.setattr(download_corpus.time, "sleep", change)
+    monkeypatch.setattr(archive_parts.time, "sleep", change)
     assert run() == 0
     assert run.unpacked() == MEMBERS
 
@@ -320,6 +321,49 @@ def test_a_tree_from_elsewhere_is_left_alone(tmp_path, site, capsys):
     assert site.requests == []
 
 
+@pytest.mark.parametrize("names", [["corpus.tar.gz"], list(PARTS), []])
+def test_offline_takes_what_is_there(tmp_path, site, names, capsys):
+    run = Run(tmp_path, site, in_parts=len(names) == 3)
+    run.toml.write_text(run.toml.read_text().replace(md5(WHOLE), md5(b"another archive")))
+    run.folder.mkdir()
+    for name in names:
+        (run.folder / name).write_bytes(WHOLE if len(names) == 1 else PARTS[name])
+    assert run("--offline") == 0
+    assert site.requests == []
+    if names:
+        assert f"corpus.tar.gz: has the MD5 {md5(WHOLE)}; published: " in (told := capsys.readouterr().err)
+        assert "taken all the same" in told
+        assert run.unpacked() == MEMBERS
+    else:
+        assert run.left() == []
+    assert run("--offline") == 0
+    assert capsys.readouterr().err == ""
+    if names:  # which doesn't make it the published one
+        (run.folder / "Corpus" / "spk.lst").unlink()
+        assert run() == 1
+        assert "remove it to download it again" in capsys.readouterr().err
+
+
+def test_offline_damage_is_seen_when_it_is_unpacked(tmp_path, site, capsys):
+    run = Run(tmp_path, site)
+    run.folder.mkdir()
+    (run.folder / "corpus.tar.gz").write_bytes(WHOLE[:-1000])
+    assert run("--offline") == 1
+    assert "corpus.tar.gz: cut or still being written" in capsys.readouterr().err
+    assert not (run.folder / "Corpus").exists()
+
+
+def test_what_isnt_to_be_downloaded_isnt(tmp_path, site):
+    run = Run(tmp_path, site)
+    run.toml.write_text(run.toml.read_text() + "download = false\n")
+    assert run() == 0
+    assert site.requests == []
+    run.folder.mkdir(exist_ok=True)
+    (run.folder / "corpus.tar.gz").write_bytes(WHOLE)
+    assert run() == 0
+    assert run.unpacked() == MEMBERS and site.requests == []
+
+
 def test_too_little_disk_space_is_told_before_the_first_byte(tmp_path, site, capsys):
     run = Run(tmp_path, site)
     run.toml.write_text(run.toml.read_text().replace("[[archive]]", "[[archive]]\nbytes = 4000000000000000"))
@@ -357,5 +401,6 @@ def test_one_of_several_archives(tmp_path, site, capsys):
 def test_the_recipes_descriptions_can_be_read():
     root = Path(__file__).parents[2] / "recipes"
     listed = {path.parent.name: archive_list.read_archives(str(path)) for path in root.glob("*/archives.toml")}
-    assert [archive.name for archive in listed["cnceleb"]] == ["cn-celeb_v2.tar.gz", "cn-celeb2_v2.tar.gz"]
+    assert [archive.name for archive in listed["cnceleb"]] == [
+        "cn-celeb_v2.tar.gz", "cn-celeb2_v2.tar.gz", "cn-celeb.tgz"]
     assert [part.name[-2:] for part in listed["cnceleb"][1].parts] == ["aa", "ab", "ac"]
