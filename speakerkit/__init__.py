@@ -9,8 +9,8 @@ The names below are loaded when they are first used: every command imports this 
 """
 
 __version__ = "0.1.0"
-__all__ = ["BatchError", "ConfigError", "DataError", "DataErrors", "MachineError", "Model", "RecordingError",
-           "Verification", "fetch_url", "forget_models", "load_model"]
+__all__ = ["BatchError", "ConfigError", "DataError", "DataErrors", "Identification", "MachineError", "Model",
+           "RecordingError", "Verification", "Voiceprints", "fetch_url", "forget_models", "load_model"]
 
 
 def __getattr__(name: str):

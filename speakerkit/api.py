@@ -1,31 +1,31 @@
 """The Python API: a loaded model, and what it makes of recordings in whatever form they come."""
 
+import functools
 import io
 import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from speakerkit.errors import BatchError, DataError, RecordingError, raise_all
+from speakerkit.errors import BatchError, RecordingError, raise_all
 from speakerkit.inference.extractor import Extractor, embed_recording, load_extractor
 from speakerkit.io import audio, fetch, files
 from speakerkit.io.fetch import fetch_url
-from speakerkit.io.recordings import Recording, is_file_like, load_recording
-from speakerkit.io.samples import is_samples
-from speakerkit.jobs import utterances, verification
+from speakerkit.io.recordings import Recording, label_all, load_all, load_recording
+from speakerkit.jobs import enrolment, pool, utterances, verification, voiceprints
 from speakerkit.jobs.verification import Verification
+from speakerkit.jobs.voiceprints import Identification, Voiceprints
 from speakerkit.models import model_file
 from speakerkit.models.model_file import ModelInfo
 
 MOST_THREADS = 4096
 
-__all__ = ["Model", "Verification", "fetch_url", "forget_models", "load_model"]
+__all__ = ["Identification", "Model", "Verification", "Voiceprints", "fetch_url", "forget_models", "load_model"]
 
 _models: dict[tuple[str, str, str], "Model"] = {}
 _loading = threading.Lock()
@@ -131,9 +131,8 @@ class Model:
         audio_options = make_audio_options(options)
         if not isinstance(recording, (list, tuple)):
             return self._embed_one(load_recording(recording, sample_rate, audio_options))
-        items = list(zip(recording, _rates(recording, sample_rate), _names(recording), strict=True))
-        return self._embed_all([lambda item=item: load_recording(item[0], item[1], audio_options, item[2])
-                                for item in items], nj, on_bad)
+        return self._embed_all([functools.partial(load_recording, thing, rate, audio_options, name)
+                                for thing, rate, name in label_all(recording, sample_rate)], nj, on_bad)
 
     def embed_file_list(self, wav_scp: str | os.PathLike, segments: str | os.PathLike | None = None, *,
                         nj: int | None = None, on_bad: str = "raise",
@@ -197,8 +196,88 @@ class Model:
         things = [*(enrol if isinstance(enrol, (list, tuple)) else [enrol]), test]
         if len(things) == 1:
             raise ValueError("no recording of the speaker to compare with")
-        loaded = _load_all(list(zip(things, _rates(things, sample_rate), _names(things), strict=True)), audio_options)
-        return verification.compare(self.extractor, loaded[-1], loaded[:-1])
+        *enrolled, tested = load_all(label_all(things, sample_rate), audio_options)
+        return verification.compare(self.extractor, tested, enrolled)
+
+    def enrol(self, path: str | os.PathLike, speakers: Mapping[str, object], sample_rate: float | None = None, *,
+              nj: int | None = None, **options) -> Voiceprints:
+        """Add recordings of people to a voiceprint file, which is made where there is none.
+
+        Args:
+            path: the file. It keeps where each recording lies, so that another model can embed it again; for
+                recordings given as bytes or samples that can't be done.
+            speakers: name -> a recording (see Model) or a list of them; a name is one word. Known speakers get
+                further recordings.
+            sample_rate: Hz, of all arrays and tensors.
+            nj: recordings worked on at a time.
+            **options: see Model.
+
+        Returns:
+            The voiceprints, as `load_voiceprints` gives them. The log (logger "speakerkit") says what looks
+            like a mistake: a recording unlike its speaker's others, a speaker like another one.
+
+        Raises:
+            RecordingError, DataErrors: recordings that can't be used; nothing is enrolled then.
+            DataError: no voiceprint file, or one whose embeddings can't be made again for this model.
+            ValueError: a name that is no word, and as for `embed`.
+        """
+        audio_options = make_audio_options(options)
+        flat = [(name, thing) for name, given in speakers.items()
+                for thing in (given if isinstance(given, (list, tuple)) else [given])]
+        items = label_all([thing for _, thing in flat], sample_rate)
+
+        def make(task: tuple[str, tuple]) -> enrolment.Sample | RecordingError:
+            speaker, (thing, rate, name) = task
+            try:
+                recording = load_recording(thing, rate, audio_options, name)
+                source = os.fspath(thing) if isinstance(thing, (str, os.PathLike)) else ""
+                return enrolment.make_sample(speaker, source, recording, audio_options, self.extractor)
+            except RecordingError as error:
+                return error
+
+        tasks = [(name, item) for (name, _), item in zip(flat, items, strict=True)]
+        samples = pool.run_threads(make, tasks, _threads(nj))
+        raise_all([sample for sample in samples if isinstance(sample, RecordingError)])
+        return enrolment.enrol(path, samples, self.extractor)
+
+    def load_voiceprints(self, path: str | os.PathLike, refresh: bool = True) -> Voiceprints:
+        """Load a voiceprint file for searching, about 4 * embedding_dim bytes a recording and as many a speaker.
+
+        Args:
+            path: the file.
+            refresh: embeddings of another model are made again from the recordings, and kept in the file; False
+                refuses the file instead.
+
+        Raises:
+            DataError, DataErrors: no voiceprint file, damaged, or recordings that can't be embedded again.
+        """
+        return voiceprints.load_voiceprints(path, self.extractor, refresh)
+
+    def identify(self, voices: Voiceprints | str | os.PathLike, recording, sample_rate: float | None = None, *,
+                 top: int = 5, **options) -> Identification:
+        """Whose voice is it? One matrix product with the means of all speakers.
+
+        Args:
+            voices: what `load_voiceprints` gives, or the file, which is then loaded for this call alone.
+            recording: see Model.
+            sample_rate: Hz, of an array or tensor.
+            top: how many of the nearest speakers at most.
+            **options: see Model.
+
+        Returns:
+            speaker (None: nobody reaches the model's threshold), matches (nearest first, each with cosine,
+            similarity, threshold, decision, llr: what `verify` gives for that speaker's recordings), warnings.
+            The threshold is one for a single comparison: among N strangers a wrong voice passes it about N
+            times as often.
+
+        Raises:
+            RecordingError: the recording can't be used.
+            DataError: nobody is enrolled, or the voices are another model's.
+        """
+        if not isinstance(voices, Voiceprints):
+            voices = self.load_voiceprints(voices)
+        loaded = load_recording(recording, sample_rate, make_audio_options(options))
+        return voiceprints.identify(voices, loaded, self.extractor, top)
 
     def _embed_one(self, recording: Recording) -> np.ndarray:
         audio.say_notes(recording.notes)
@@ -209,8 +288,6 @@ class Model:
         """What each loader's recording gives: embeddings, or why there is none."""
         if on_bad not in ("raise", "return"):
             raise ValueError(f"on_bad is {on_bad!r}; want 'raise' or 'return'")
-        if nj is not None and not 1 <= nj <= MOST_THREADS:
-            raise ValueError(f"nj is {nj}; want 1 or more, {MOST_THREADS} at most")
 
         def attempt(load: Callable[[], Recording]) -> tuple[np.ndarray | RecordingError, Counter]:
             try:
@@ -219,7 +296,7 @@ class Model:
             except RecordingError as error:
                 return error, Counter()
 
-        pairs = run_threads(attempt, loaders, nj or torch.get_num_threads())
+        pairs = pool.run_threads(attempt, loaders, _threads(nj))
         audio.say_notes(sum((notes for _, notes in pairs), Counter()))
         results = [result for result, _ in pairs]
         if on_bad == "return":
@@ -229,15 +306,11 @@ class Model:
         return np.stack(results) if results else np.zeros((0, self.embedding_dim), np.float32)
 
 
-def run_threads(function: Callable, items: list, nj: int) -> list:
-    """Results in order; the first exception ends what hasn't begun."""
-    if nj == 1 or len(items) < 2:
-        return [function(item) for item in items]
-    pool = ThreadPoolExecutor(nj, thread_name_prefix="speakerkit")
-    try:
-        return list(pool.map(function, items))
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _threads(nj: int | None) -> int:
+    """How many recordings are worked on at a time."""
+    if nj is not None and not 1 <= nj <= MOST_THREADS:
+        raise ValueError(f"nj is {nj}; want 1 or more, {MOST_THREADS} at most")
+    return nj or torch.get_num_threads()
 
 
 def make_audio_options(options: dict) -> audio.AudioOptions:
@@ -245,37 +318,3 @@ def make_audio_options(options: dict) -> audio.AudioOptions:
     if "allow_pipes" in options:
         raise ValueError("shell pipes aren't run here; wanted a path, bytes, a file object or samples")
     return audio.AudioOptions(**options)
-
-
-def _names(things: Sequence) -> list[str | None]:
-    """How errors call each item: a path by itself, what has no name by its place."""
-    return [f"recordings[{place}]" if is_samples(thing) or isinstance(thing, (bytes, bytearray, memoryview)) else None
-            for place, thing in enumerate(things)]
-
-
-def _rates(things: Sequence, sample_rate: float | Sequence[float | None] | None) -> list[float | None]:
-    """The rate of each item; ValueError for an item that is no recording, or rates that don't fit."""
-    for place, thing in enumerate(things):
-        if not is_samples(thing) and not is_file_like(thing):
-            raise ValueError(f"item {place} is {type(thing).__name__}; want a path, bytes, a binary file object, or "
-                             "an array with sample_rate=")
-    if isinstance(sample_rate, (list, tuple)):
-        if len(sample_rate) != len(things):
-            raise ValueError(f"{len(sample_rate)} sample rates for {len(things)} recordings")
-        return list(sample_rate)
-    if sample_rate is not None and things and not any(map(is_samples, things)):
-        raise ValueError(f"sample_rate={sample_rate!r} is for arrays; a file says its own (headerless .pcm: pcm_rate)")
-    return [sample_rate if is_samples(thing) else None for thing in things]
-
-
-def _load_all(items: list[tuple], options: audio.AudioOptions) -> list[Recording]:
-    """All recordings, or all that is wrong with them."""
-    loaded: list[Recording] = []
-    faults: list[DataError] = []
-    for thing, rate, name in items:
-        try:
-            loaded.append(load_recording(thing, rate, options, name))
-        except RecordingError as error:
-            faults.append(error)
-    raise_all(faults)
-    return loaded

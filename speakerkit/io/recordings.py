@@ -2,12 +2,16 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from speakerkit.errors import RecordingError, raise_all
 from speakerkit.io import audio, samples
 from speakerkit.io.sound_file import BYTES, file_name
+
+_RATE_OF_A_FILE = "sample_rate={!r} is for arrays; a file says its own (headerless .pcm: pcm_rate)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,7 @@ def load_recording(thing, sample_rate: float | None = None, options: audio.Audio
         raise ValueError(f"a recording is a path, bytes, a binary file object, a numpy array or a torch tensor, "
                          f"not {type(thing).__name__}")
     if sample_rate is not None:
-        raise ValueError(f"sample_rate={sample_rate!r} is for arrays; a file says its own (headerless .pcm: pcm_rate)")
+        raise ValueError(_RATE_OF_A_FILE.format(sample_rate))
     notes: Counter = Counter()
     values, rate = audio.load_audio(thing, options, notes=notes)
     return Recording(file_name(thing) if name is None else name, values, rate, notes)
@@ -56,3 +60,48 @@ def load_recording(thing, sample_rate: float | None = None, options: audio.Audio
 def is_file_like(thing) -> bool:
     """Whether something is a path, a file's bytes, or an object that reads."""
     return isinstance(thing, (str, os.PathLike, *BYTES)) or hasattr(thing, "read")
+
+
+def load_all(items: Sequence[tuple], options: audio.AudioOptions | None = None) -> list[Recording]:
+    """All of several recordings, given as (thing, sample_rate, name), or all that is wrong with them.
+
+    Raises:
+        ValueError: as load_recording does.
+        RecordingError, DataErrors: those that can't be used.
+    """
+    loaded: list[Recording] = []
+    faults: list[RecordingError] = []
+    for thing, rate, name in items:
+        try:
+            loaded.append(load_recording(thing, rate, options, name))
+        except RecordingError as error:
+            faults.append(error)
+    raise_all(faults)
+    return loaded
+
+
+def label_all(things: Sequence, sample_rate: float | Sequence[float | None] | None) -> list[tuple]:
+    """(thing, sample_rate, name) of several recordings; what has no name of its own is called by its place.
+
+    Args:
+        things: what load_recording takes.
+        sample_rate: Hz, one for all arrays among them, or one for each of the things.
+
+    Raises:
+        ValueError: something that is no recording, or rates that don't fit.
+    """
+    for place, thing in enumerate(things):
+        if not samples.is_samples(thing) and not is_file_like(thing):
+            raise ValueError(f"item {place} is {type(thing).__name__}; want a path, bytes, a binary file object, or "
+                             "an array with sample_rate=")
+    if isinstance(sample_rate, (list, tuple)):
+        if len(sample_rate) != len(things):
+            raise ValueError(f"{len(sample_rate)} sample rates for {len(things)} recordings")
+        rates = list(sample_rate)
+    elif sample_rate is not None and things and not any(map(samples.is_samples, things)):
+        raise ValueError(_RATE_OF_A_FILE.format(sample_rate))
+    else:
+        rates = [sample_rate if samples.is_samples(thing) else None for thing in things]
+    names = [f"recordings[{place}]" if samples.is_samples(thing) or isinstance(thing, BYTES) else None
+             for place, thing in enumerate(things)]
+    return list(zip(things, rates, names, strict=True))

@@ -60,7 +60,7 @@ def take_samples(thing, sample_rate: float | None, options: audio.AudioOptions |
     samples = audio.choose_channel(_to_full_scale_one(values), options.channel)
     notes: Counter = Counter()
     audio.check_sound(samples, rate, name, notes)
-    return samples.astype(np.float32), rate, notes
+    return samples.astype(np.float32), rate, +notes
 
 
 def time_first(values: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from speakerkit.errors import ConfigError, DataError, RecordingError, raise_all
+from speakerkit.errors import ConfigError, DataError, DataErrors, RecordingError, raise_all
 from speakerkit.io import audio
-from speakerkit.io.recordings import Recording, load_recording
+from speakerkit.io.recordings import Recording, load_all
 from speakerkit.scoring.cosine import cosine_score
 from speakerkit.scoring.judgement import Judgement, judge
 
@@ -97,7 +97,7 @@ def compare(extractor, test: Recording, enrol: list[Recording]) -> Verification:
     of_test, *of_enrol = [embed_recording(extractor, recording) for recording in (test, *enrol)]
     mean = mean_embedding(of_enrol, enrol[0].name)
     judgement = judge(cosine_score(of_test, mean), info.threshold, info.calibration)
-    warnings = tuple(_find_warnings([test, *enrol], info.fbank.sample_rate))
+    warnings = tuple(find_warnings([test, *enrol], info.fbank.sample_rate))
     return Verification(**dataclasses.asdict(judgement), domain=info.domain, threshold_trials=info.threshold_trials,
                         model=info.name, sha256=extractor.sha256, warnings=warnings)
 
@@ -130,15 +130,11 @@ def check_decision(info, path: str) -> None:
 
 def _read_all(paths: list[str], options: audio.AudioOptions, report: dict) -> list[Recording]:
     """All recordings, or all that is wrong with them."""
-    recordings: list[Recording] = []
-    faults: list[RecordingError] = []
-    for path in paths:
-        try:
-            recordings.append(load_recording(sys.stdin.buffer if path == "-" else path, None, options))
-        except RecordingError as error:
-            faults.append(error)
-    _count_bad(faults, report)
-    raise_all(faults)
+    try:
+        recordings = load_all([(sys.stdin.buffer if path == "-" else path, None, None) for path in paths], options)
+    except DataError as error:
+        _count_bad(error.faults if isinstance(error, DataErrors) else [error], report)
+        raise
     report["test_seconds"], *report["enrol_seconds"] = [round(r.duration_s, 3) for r in recordings]
     return recordings
 
@@ -164,7 +160,7 @@ def _keep_speech(recordings: list[Recording], options: audio.AudioOptions, repor
     return kept
 
 
-def _count_bad(faults: list[RecordingError], report: dict) -> None:
+def _count_bad(faults: list[DataError], report: dict) -> None:
     report["num_bad"] = len(faults)
     report.update(Counter(f"bad_{fault.reason.replace('-', '_')}" for fault in faults))
 
@@ -177,7 +173,7 @@ def _load(options: VerificationOptions):
     return load_extractor(options.model, options.device, options.precision)
 
 
-def _find_warnings(recordings: list[Recording], model_rate: int) -> list[str]:
+def find_warnings(recordings: list[Recording], model_rate: int) -> list[str]:
     """What makes an answer less sure, recording by recording; the first one is compared with the others."""
     warnings = []
     for recording in recordings:

@@ -1,0 +1,162 @@
+"""People enrolled into a voiceprint file, and taken out of it; what looks like a mistake is said."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speakerkit.errors import DataError, raise_all
+from speakerkit.io import locks
+from speakerkit.io.audio import AudioOptions
+from speakerkit.io.recordings import Recording
+from speakerkit.io.voiceprints import (
+    VoiceprintFile,
+    VoiceRecording,
+    read_voiceprints,
+    speaker_fault,
+    write_voiceprints,
+)
+from speakerkit.jobs.voiceprints import Voiceprints, hash_samples, read_for
+from speakerkit.scoring.cosine import cosine_score, top_rows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One recording of a person, embedded, and how to find it again."""
+
+    speaker: str
+    name: str        # how messages call it
+    path: str        # absolute; '' for one from memory
+    sha256: str      # of its mono samples
+    seconds: float
+    options: AudioOptions
+    embedding: np.ndarray
+
+
+def make_sample(speaker: str, path: str, recording: Recording, options: AudioOptions, extractor) -> Sample:
+    """Embed a recording for enrolment.
+
+    Args:
+        speaker: whose it is.
+        path: where it can be read again; '' for one from memory.
+        recording: as it was loaded with `options`.
+
+    Raises:
+        RecordingError: it gives no embedding.
+    """
+    from speakerkit.inference.extractor import embed_recording
+
+    embedding = embed_recording(extractor, recording)
+    return Sample(speaker, recording.name, os.path.abspath(path) if path else "", hash_samples(recording),
+                  recording.duration_s, options, embedding)
+
+
+def enrol(path: str | os.PathLike, samples: Sequence[Sample], extractor) -> Voiceprints:
+    """Add recordings to a voiceprint file, which is made where there is none; written whole or not at all.
+
+    Args:
+        path: the file; its other speakers stay as they are.
+        samples: recordings of new or known speakers.
+        extractor: what embedded them.
+
+    Raises:
+        ValueError: a speaker's name is no word.
+        DataError: as load_voiceprints does.
+        RecordingError: zero-embedding, where a speaker's recordings cancel out.
+        MachineError: another process writes the file.
+
+    The same samples again for the same speaker are left out. A recording unlike its speaker's others,
+    or a speaker like another one, is said in the log: it may be a mistake.
+    """
+    for sample in samples:
+        if (fault := speaker_fault(sample.speaker)) is not None:
+            raise ValueError(fault)
+    with locks.output_lock(path):
+        old = read_for(path, extractor) if os.path.lexists(path) else _empty(extractor)
+        voices = Voiceprints(_add(old, samples), os.fspath(path))
+        _say_doubts(voices, {sample.speaker for sample in samples}, extractor.info.threshold)
+        write_voiceprints(path, voices.file)
+    return voices
+
+
+def remove_speakers(path: str | os.PathLike, names: Iterable[str]) -> Voiceprints:
+    """Take speakers out of a voiceprint file.
+
+    Raises:
+        DataErrors: some of them aren't in it; nothing is removed then.
+    """
+    names = list(dict.fromkeys(names))
+    with locks.output_lock(path):
+        old = read_voiceprints(path)
+        raise_all([DataError(path, f"holds no speaker '{name}'") for name in names if name not in old.speakers])
+        gone = set(names)
+        kept = [speaker for speaker in old.speakers if speaker not in gone]
+        rows = [row for row, recording in enumerate(old.recordings) if old.speakers[recording.speaker] not in gone]
+        new = _regroup(old, kept, [(old.speakers[old.recordings[row].speaker], old.recordings[row]) for row in rows],
+                       old.embeddings[rows])
+        write_voiceprints(path, new)
+    return Voiceprints(new, os.fspath(path))
+
+
+def _empty(extractor) -> VoiceprintFile:
+    return VoiceprintFile(extractor.info.name, extractor.sha256, (), (),
+                          np.zeros((0, extractor.embedding_dim), np.float32))
+
+
+def _add(old: VoiceprintFile, samples: Sequence[Sample]) -> VoiceprintFile:
+    rows = [(old.speakers[recording.speaker], recording) for recording in old.recordings]
+    embeddings = list(old.embeddings)
+    owners: dict[str, list[str]] = {}  # SHA-256 of samples -> speakers
+    for speaker, recording in rows:
+        owners.setdefault(recording.sha256, []).append(speaker)
+    defaults = dataclasses.asdict(AudioOptions())
+    for sample in samples:
+        others = owners.setdefault(sample.sha256, [])
+        if sample.speaker in others:
+            log.warning("%s is among the recordings of '%s' already; left out", sample.name, sample.speaker)
+            continue
+        for other in others:
+            log.warning("%s, enrolled for '%s', holds the same samples as a recording of '%s'", sample.name,
+                        sample.speaker, other)
+        others.append(sample.speaker)
+        options = {k: v for k, v in dataclasses.asdict(sample.options).items() if v != defaults[k]}
+        rows.append((sample.speaker, VoiceRecording(0, sample.path, sample.sha256, sample.seconds, options)))
+        embeddings.append(sample.embedding)
+    speakers = list(dict.fromkeys([*old.speakers, *(speaker for speaker, _ in rows)]))
+    return _regroup(old, speakers, rows, np.array(embeddings, np.float32).reshape(len(rows), -1))
+
+
+def _regroup(old: VoiceprintFile, speakers: list[str], rows: list[tuple[str, VoiceRecording]],
+             embeddings: np.ndarray) -> VoiceprintFile:
+    """The rows in the speakers' order, each speaker's in the order they came."""
+    place = {speaker: number for number, speaker in enumerate(speakers)}
+    order = sorted(range(len(rows)), key=lambda row: place[rows[row][0]])
+    recordings = tuple(dataclasses.replace(rows[row][1], speaker=place[rows[row][0]]) for row in order)
+    return dataclasses.replace(old, speakers=tuple(speakers), recordings=recordings, embeddings=embeddings[order])
+
+
+def _say_doubts(voices: Voiceprints, names: set[str], threshold: float | None) -> None:
+    """Recordings unlike their speaker's others, and speakers like others, among those just enrolled."""
+    for place, name in enumerate(voices.speakers):
+        if name not in names:
+            continue
+        mean = voices.mean_of(place)  # also refuses recordings that cancel out
+        if threshold is None:
+            continue
+        rows = range(voices.starts[place], voices.starts[place + 1])
+        for row in rows if len(rows) > 1 else ():
+            embedding = voices.file.embeddings[row]
+            others = mean * len(rows) - embedding
+            if (cosine := cosine_score(embedding, others) if others.any() else 0.0) < threshold:
+                log.warning("'%s': %s is unlike the speaker's other recordings (cosine %.3f, threshold %.3f)", name,
+                            voices.file.recordings[row].path or "a recording from memory", cosine, threshold)
+        for other in top_rows(voices.means, voices.means[place], 2):
+            cosine = cosine_score(mean, voices.mean_of(other))
+            if other != place and cosine >= threshold:
+                log.warning("'%s' sounds like '%s' (cosine %.3f, threshold %.3f): one person under two names?", name,
+                            voices.speakers[other], cosine, threshold)

@@ -1,0 +1,191 @@
+"""People's voices kept in a file: find whose voice a recording is, and go on with another model."""
+
+import dataclasses
+import functools
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from speakerkit.errors import DataError, raise_all
+from speakerkit.io import locks
+from speakerkit.io.audio import AudioOptions
+from speakerkit.io.recordings import Recording, load_recording
+from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
+from speakerkit.jobs.verification import check_decision, find_warnings, mean_embedding
+from speakerkit.scoring.cosine import cosine_score, length_normalise, top_rows
+from speakerkit.scoring.judgement import Judgement, judge
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 4096  # speakers whose means are made at a time
+
+
+@dataclass(frozen=True)
+class Match(Judgement):
+    """One enrolled speaker beside a recording."""
+
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Whose voice it is, as far as the enrolled ones go."""
+
+    speaker: str | None         # None: nobody reaches the threshold, or the model has none
+    matches: tuple[Match, ...]  # the nearest, nearest first
+    warnings: tuple[str, ...]   # what makes this answer less sure
+
+
+@dataclass(frozen=True, eq=False)
+class Voiceprints:
+    """A loaded voiceprint file, ready to be searched. It never changes: enrolment gives another one."""
+
+    file: VoiceprintFile
+    path: str = ""
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names, in order of enrolment."""
+        return self.file.speakers
+
+    def __len__(self) -> int:
+        return len(self.file.speakers)
+
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """(num_speakers + 1,) the row at which each speaker's recordings begin."""
+        places = np.array([recording.speaker for recording in self.file.recordings], np.int64)
+        return np.searchsorted(places, np.arange(len(self) + 1))
+
+    @functools.cached_property
+    def means(self) -> np.ndarray:
+        """(num_speakers, dim) float32, each speaker's mean embedding at length 1."""
+        means = np.empty((len(self), self.file.embeddings.shape[1]), np.float32)
+        for first in range(0, len(self), _BLOCK):
+            rows = self.starts[first:first + _BLOCK + 1]
+            block = np.add.reduceat(self.file.embeddings[rows[0]:rows[-1]], rows[:-1] - rows[0], axis=0,
+                                    dtype=np.float64)
+            try:
+                means[first:first + _BLOCK] = length_normalise(block)
+            except ValueError:
+                raise DataError(self.path, "damaged: the embeddings of a speaker cancel out") from None
+        return means
+
+    def mean_of(self, speaker: int) -> np.ndarray:
+        """(dim,) float64, the plain mean of the recordings of the speaker in that place."""
+        rows = self.file.embeddings[self.starts[speaker]:self.starts[speaker + 1]]
+        return mean_embedding(list(rows), self.speakers[speaker])
+
+
+def load_voiceprints(path: str | os.PathLike, extractor, refresh: bool = True) -> Voiceprints:
+    """Read a voiceprint file for a model; embeddings of another model are made again from the recordings.
+
+    Args:
+        path: the file.
+        extractor: inference.extractor.Extractor.
+        refresh: False refuses a file of another model.
+
+    Raises:
+        DataError: no voiceprint file, damaged, of another model and not `refresh`.
+        DataErrors: recordings that are gone, have changed, or came from memory, so that they can't be made again.
+    """
+    voices = Voiceprints(read_voiceprints(path), os.fspath(path))
+    if voices.file.model_sha256 == extractor.sha256:
+        _check_dim(voices, extractor)
+        return voices
+    if not refresh:
+        raise DataError(path, f"was made with model {voices.file.model} ({voices.file.model_sha256[:8]}), "
+                              f"not with {extractor.info.name} ({extractor.sha256[:8]})")
+    with locks.output_lock(path):
+        remade = read_for(path, extractor)
+        write_voiceprints(path, remade)
+    return Voiceprints(remade, voices.path)
+
+
+def identify(voices: Voiceprints, recording: Recording, extractor, top: int = 5) -> Identification:
+    """The enrolled speakers whose voices are nearest.
+
+    Args:
+        voices: of the same model.
+        recording: the recording in question.
+        extractor: inference.extractor.Extractor.
+        top: how many matches at most.
+
+    Raises:
+        RecordingError: the recording gives no embedding.
+        DataError: nobody is enrolled, or the voices are of another model.
+
+    The threshold is one for a single comparison: among N strangers' voices a wrong one passes it
+    about N times as often.
+    """
+    from speakerkit.inference.extractor import embed_recording
+
+    if not len(voices):
+        raise DataError(voices.path, "nobody is enrolled")
+    if voices.file.model_sha256 != extractor.sha256:
+        raise DataError(voices.path, f"was made with model {voices.file.model}, not with {extractor.info.name}")
+    check_decision(extractor.info, extractor.path)
+    embedding = embed_recording(extractor, recording)
+    matches = []
+    for place in top_rows(voices.means, length_normalise(embedding[None])[0], top):
+        cosine = cosine_score(embedding, voices.mean_of(place))  # the one that verify gives
+        judgement = judge(cosine, extractor.info.threshold, extractor.info.calibration)
+        matches.append(Match(**dataclasses.asdict(judgement), speaker=voices.speakers[place]))
+    matches.sort(key=lambda match: -match.cosine)
+    best = matches[0] if matches[0].decision == "same" else None
+    warnings = tuple(find_warnings([recording], extractor.info.fbank.sample_rate))
+    return Identification(best.speaker if best else None, tuple(matches), warnings)
+
+
+def hash_samples(recording: Recording) -> str:
+    """SHA-256 of a recording's mono samples: the same whatever held them."""
+    return hashlib.sha256(recording.samples.tobytes()).hexdigest()
+
+
+def read_for(path: str | os.PathLike, extractor) -> VoiceprintFile:
+    """A voiceprint file of this model: as it is, or embedded again."""
+    voices = Voiceprints(read_voiceprints(path), os.fspath(path))
+    if voices.file.model_sha256 == extractor.sha256:
+        _check_dim(voices, extractor)
+        return voices.file
+    log.info("%s: was made with model %s (%s); %d recordings are embedded again with %s (%s)", voices.path,
+             voices.file.model, voices.file.model_sha256[:8], len(voices.file.recordings), extractor.info.name,
+             extractor.sha256[:8])
+    return _embed_again(voices, extractor)
+
+
+def _check_dim(voices: Voiceprints, extractor) -> None:
+    dim = voices.file.embeddings.shape[1]
+    if dim != extractor.embedding_dim:
+        raise DataError(voices.path, f"damaged: its embeddings have {dim} values; want {extractor.embedding_dim}")
+
+
+def _embed_again(voices: Voiceprints, extractor) -> VoiceprintFile:
+    from speakerkit.inference.extractor import embed_recording
+
+    embeddings, faults = [], []
+    for row in voices.file.recordings:
+        try:
+            embeddings.append(embed_recording(extractor, _load_again(voices, row)))
+        except DataError as error:
+            faults.append(error)
+    raise_all(faults)
+    return dataclasses.replace(voices.file, model=extractor.info.name, model_sha256=extractor.sha256,
+                               embeddings=np.array(embeddings, np.float32).reshape(-1, extractor.embedding_dim))
+
+
+def _load_again(voices: Voiceprints, row: VoiceRecording) -> Recording:
+    speaker = voices.speakers[row.speaker]
+    if not row.path:
+        raise DataError(voices.path, f"'{speaker}' was enrolled from memory, so another model can't embed it again; "
+                                     "take the old model, or remove and enrol it again")
+    try:
+        recording = load_recording(row.path, None, AudioOptions(**row.options | {"allow_pipes": False}))
+    except (TypeError, ValueError) as error:
+        raise DataError(voices.path, f"damaged: options of {row.path}: {error}") from None
+    if hash_samples(recording) != row.sha256:
+        raise DataError(row.path, f"has changed since it was enrolled for '{speaker}'")
+    return recording
