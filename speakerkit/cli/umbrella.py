@@ -12,6 +12,7 @@ VERBS = {
     "train-model": ("train_model", "train a speaker network; a stopped run goes on"),
     "extract-embeddings": ("extract_embeddings", "one embedding a recording, wav.scp to ark/scp"),
     "score-trials": ("score_trials", "cosine scores for a list of trials"),
+    "normalize-scores": ("normalize_scores", "adaptive score normalisation (AS-norm) by a cohort"),
     "compute-metrics": ("compute_metrics", "EER and minDCF of scored trials"),
     "break-down-results": ("break_down_results", "EER and minDCF by genre, duration, gender, room, ..."),
     "eval-eer": ("eval_eer", "EER and minDCF of a model on the cnceleb-eval tarball or folder"),

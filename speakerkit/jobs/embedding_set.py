@@ -49,7 +49,7 @@ def load_embeddings(path: str | os.PathLike) -> EmbeddingSet:
     archives = _archives_of(path)
     for archive in archives:
         model = _model_of(archive)
-        _refuse_another_model(path, known, archive, model)
+        refuse_another_model(path, known, archive, model)
         known = known or model
     rows = {utt_id: row for row, utt_id in enumerate(ids)}
     return EmbeddingSet(path, rows, matrix, known, tuple(dict.fromkeys([path, *archives])))
@@ -75,7 +75,7 @@ def _model_of(archive: str) -> dict[str, str]:
     return {}
 
 
-def _refuse_another_model(path: str, model: Mapping[str, str], other_path: str, other: Mapping[str, str]) -> None:
+def refuse_another_model(path: str, model: Mapping[str, str], other_path: str, other: Mapping[str, str]) -> None:
     sha256, other_sha256 = model.get("model_sha256"), other.get("model_sha256")
     if sha256 and other_sha256 and sha256 != other_sha256:
         raise DataError(other_path, f"embeddings of model {other.get('model')} ({other_sha256[:8]}), but those of "
@@ -122,7 +122,7 @@ def embeddings_of_trials(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet
         DataErrors: every id without an embedding, at the line where it stands first.
         DataError: embeddings of two models, by their manifests or by their dimensions.
     """
-    _refuse_another_model(test.path, test.model, enrol.path, enrol.model)
+    refuse_another_model(test.path, test.model, enrol.path, enrol.model)
     if enrol.matrix.shape[1] != test.matrix.shape[1]:
         raise DataError(enrol.path, f"'{next(iter(enrol.rows))}' has {enrol.matrix.shape[1]} values, "
                                     f"'{next(iter(test.rows))}' in {test.path} has {test.matrix.shape[1]}: "

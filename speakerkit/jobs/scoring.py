@@ -230,13 +230,13 @@ def read_scored_trials(trials_path: str | None, scores_path: str, options: Scori
 
 def protocol_of_score_file(scored: ScoredTrials, point: OperatingPoint) -> dict[str, object]:
     """What the metrics of a score file are metrics of; the model where score-trials' manifest tells it."""
-    made_by = _protocol_of_scores(scored.scores_path, scored.scores_sha256)
+    made_by = protocol_of_scores(scored.scores_path, scored.scores_sha256)
     source = {"scores": scored.scores_path, "scores_sha256": scored.scores_sha256}
     source |= {fact: made_by.get(fact) for fact in _MODEL_FACTS}
     return make_protocol(scored.trials, made_by.get("enrolment", "unknown"), point, source)
 
 
-def _protocol_of_scores(scores_path: str, scores_sha256: str) -> dict:
+def protocol_of_scores(scores_path: str, scores_sha256: str) -> dict:
     """The protocol that score-trials wrote beside its scores, if these are still its bytes."""
     manifest = files.read_manifest(scores_path)
     written = manifest["outputs"].get(os.path.basename(scores_path), {}) if manifest else {}
