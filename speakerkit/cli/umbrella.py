@@ -8,6 +8,7 @@ from speakerkit import __version__
 # verb -> module of speakerkit.cli, one line of help
 VERBS = {
     "validate-data": ("validate_data", "check a Kaldi data directory; every fault as file:line"),
+    "check-audio": ("check_audio", "noise, clipping, band and level of recordings; what ruins embeddings"),
     "make-fbank": ("make_fbank", "log-mel filterbank features of a data directory, with speed perturbation"),
     "train-model": ("train_model", "train a speaker network; a stopped run goes on"),
     "extract-embeddings": ("extract_embeddings", "one embedding a recording, wav.scp to ark/scp"),
