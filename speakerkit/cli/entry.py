@@ -23,7 +23,7 @@ log = logging.getLogger("speakerkit")
 class _Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """Where a positional may be left out, options still stand anywhere, which argparse alone forbids."""
-        if any(action.nargs == "?" and not action.option_strings for action in self._actions):
+        if any(action.nargs in ("?", "*") and not action.option_strings for action in self._actions):
             return self.parse_intermixed_args(args, namespace)
         return super().parse_args(args, namespace)
 

@@ -1,6 +1,7 @@
 """What commands share that take scored trials: two files, or one that holds the labels too."""
 
 import argparse
+import dataclasses
 
 FORMATS = """
 formats:
@@ -34,10 +35,16 @@ def add_trials_format_option(parser: argparse.ArgumentParser) -> None:
                         help="label-first: '<label> <enrol-id> <test-id>' lines, as VoxCeleb's (default: label-last)")
 
 
+def reading_options(args: argparse.Namespace):
+    """``jobs.scoring.ScoringOptions`` from what `add_format_options` added."""
+    from speakerkit.jobs import scoring
+
+    return scoring.ScoringOptions(label_first=args.trials_format == "label-first", score_format=args.scores_format)
+
+
 def scoring_options(args: argparse.Namespace):
-    """``jobs.scoring.ScoringOptions`` from what `add_arguments` and `entry.add_operating_point_options` added."""
+    """The same with the operating point that `entry.add_operating_point_options` added."""
     from speakerkit.jobs import scoring
 
     given = {name: value for name in scoring.OperatingPoint._fields if (value := getattr(args, name)) is not None}
-    return scoring.ScoringOptions(label_first=args.trials_format == "label-first", score_format=args.scores_format,
-                                  point=scoring.OperatingPoint(**given))
+    return dataclasses.replace(reading_options(args), point=scoring.OperatingPoint(**given))

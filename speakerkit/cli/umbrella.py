@@ -16,6 +16,7 @@ VERBS = {
     "normalize-scores": ("normalize_scores", "adaptive score normalisation (AS-norm) by a cohort"),
     "compute-metrics": ("compute_metrics", "EER and minDCF of scored trials"),
     "break-down-results": ("break_down_results", "EER and minDCF by genre, duration, gender, room, ..."),
+    "plot-det": ("plot_det", "DET curves of one or several systems, PNG or SVG"),
     "eval-eer": ("eval_eer", "EER and minDCF of a model on the cnceleb-eval tarball or folder"),
     "verify-speakers": ("verify_speakers", "are two recordings of the same person?"),
     "import-model": ("import_model", "a published checkpoint as a model of ours"),

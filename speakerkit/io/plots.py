@@ -1,44 +1,90 @@
-"""PNG drawings. matplotlib is an extra: imported where something is drawn, and without a screen."""
+"""Drawings, PNG or SVG. matplotlib is an extra: imported where something is drawn, and without a screen."""
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
 from speakerkit.io.files import open_output
 
+PICTURE_FORMATS = ("png", "svg")
+
 _RESOLUTION_DPI = 120
+_MARKS = ("o", "s", "^", "D", "v", "P")
 
 
-def draw_det(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
-             ticks: tuple[np.ndarray, list[str]], title: str = "") -> None:
-    """Draw DET curves into a PNG, which appears whole or not at all.
+class DetCurve(NamedTuple):
+    """What is drawn of one system; everything in normal deviates, from `scoring.det_plot`.
+
+    Attributes:
+        x, y: (num_points,) of false alarms and misses.
+        marks: what an operating point is called -> its x and y. Equal names have one shape in all curves.
+        band: x, low y and high y of the shaded interval, each (num_rates,), or None.
+    """
+    x: np.ndarray
+    y: np.ndarray
+    marks: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    band: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+
+def picture_format(path: str | os.PathLike) -> str | None:
+    """`png` or `svg` by a name's ending, None for another one."""
+    ending = os.path.splitext(path)[1].lower().removeprefix(".")
+    return ending if ending in PICTURE_FORMATS else None
+
+
+def draw_det(path: str | os.PathLike, curves: Mapping[str, DetCurve | tuple[np.ndarray, np.ndarray]],
+             ticks: tuple[np.ndarray, list[str]], title: str = "",
+             y_ticks: tuple[np.ndarray, list[str]] | None = None) -> None:
+    """Draw DET curves into a PNG or, by the path's ending, an SVG; it appears whole or not at all.
 
     Args:
         path: the file.
-        curves: what the legend says -> x, y in normal deviates, from `scoring.det_plot.det_points`.
-        ticks: places and texts of both axes, from `scoring.det_plot.det_ticks`.
+        curves: what the legend says -> the curve, perhaps x and y alone.
+        ticks: places and texts, from `scoring.det_plot.det_ticks`; of the false alarms' axis if there are `y_ticks`,
+            else of both.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the extra `plot` brings it.
         MachineError: the file can't be written.
+
+    Equal arguments give equal bytes.
     """
+    import matplotlib
     from matplotlib.figure import Figure  # not pyplot: it would look for a screen
 
     figure = Figure(figsize=(6, 6), dpi=_RESOLUTION_DPI, layout="constrained")
     axes = figure.subplots()
-    for label, (x, y) in curves.items():
-        axes.plot(x, y, label=label)
-    places, texts = ticks
-    ends = places[[0, -1]]
-    axes.plot(ends, ends, color="0.8", linewidth=1)  # where the EER lies
-    axes.set(xlabel="false alarms, %", ylabel="misses, %", xlim=ends, ylim=ends, aspect="equal", title=title)
-    axes.set_xticks(places, texts)
-    axes.set_yticks(places, texts)
+    y_ticks = y_ticks or ticks
+    x_ends, y_ends = ticks[0][[0, -1]], y_ticks[0][[0, -1]]
+    axes.plot(x_ends, x_ends, color="0.8", linewidth=1)  # where the EER lies
+    _draw_curves(axes, {label: DetCurve(*curve) for label, curve in curves.items()})
+    axes.set(xlabel="false alarms, %", ylabel="misses, %", xlim=x_ends, ylim=y_ends, aspect="equal", title=title)
+    axes.set_xticks(*ticks)
+    axes.set_yticks(*y_ticks)
     axes.grid(color="0.9")
     axes.legend()
-    with open_output(path) as stream:
-        figure.savefig(stream, format="png")
+    kind = picture_format(path) or "png"
+    metadata = {"Date": None} if kind == "svg" else None
+    with open_output(path) as stream, matplotlib.rc_context({"svg.hashsalt": "speakerkit"}):
+        figure.savefig(stream, format=kind, metadata=metadata)
+
+
+def _draw_curves(axes, curves: Mapping[str, DetCurve]) -> None:
+    """Bands below lines below marks; each name of a mark stands in the legend once."""
+    names = list(dict.fromkeys(name for curve in curves.values() for name in curve.marks))
+    shapes = dict(zip(names, itertools.cycle(_MARKS)))
+    for label, curve in curves.items():
+        line, = axes.plot(curve.x, curve.y, label=label, zorder=2)
+        if curve.band is not None:
+            axes.fill_between(*curve.band, color=line.get_color(), alpha=0.2, linewidth=0, zorder=1)
+        for name, (x, y) in curve.marks.items():  # at an edge they stand out of the frame rather than vanish
+            axes.plot([x], [y], shapes[name], color=line.get_color(), markeredgecolor="black", clip_on=False, zorder=3)
+    for name in names:
+        axes.plot([], [], shapes[name], color="white", markeredgecolor="black", label=name)
 
 
 def draw_training_curve(path: str | os.PathLike, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:

@@ -6,25 +6,104 @@ from scipy.special import ndtri
 from speakerkit.scoring.metrics import Det
 
 TICKS_PERCENT = (0.1, 0.5, 1, 2, 5, 10, 20, 40)
-_EDGE = TICKS_PERCENT[0] / 200  # error rates below it and above 1 - it lie outside every drawing
+_FINER_TICKS_PERCENT = (0.0001, 0.001, 0.01)
+_HIGHER_TICKS_PERCENT = (60, 80, 90, 95, 99)
+_FAR_APART = 0.05     # deviates; a tenth of a grid square
+_POINTS_BETWEEN = 20
 
 
-def det_points(det: Det, max_points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+def det_deviates(rates: np.ndarray | float, lowest_percent: float = TICKS_PERCENT[0]) -> np.ndarray:
+    """Where error rates (fractions) lie on an axis that begins at `lowest_percent`: normal deviates.
+
+    Rates of less than half of that and of more than its complement are put there, outside every drawing, where
+    deviates would go to infinity.
+    """
+    edge = lowest_percent / 200
+    return ndtri(np.clip(rates, edge, 1 - edge))
+
+
+def det_points(det: Det, max_points: int = 2000,
+               lowest_percent: float = TICKS_PERCENT[0]) -> tuple[np.ndarray, np.ndarray]:
     """A DET curve as the eye can tell it from all its operating points.
 
     Args:
         det: all operating points.
         max_points: the most that are kept, evenly along the curve.
+        lowest_percent: where the axes begin.
 
     Returns:
-        x, y: (num_points,) normal deviates of p_fa (descending) and p_miss (ascending); both ends are kept.
+        x, y: (num_points,) normal deviates of p_fa (descending) and p_miss (ascending); both ends are kept. Far
+            operating points, which tied scores leave, are joined as the EER interpolates them: straight in the
+            rates, so that the EER lies on the curve.
     """
-    x, y = (ndtri(np.clip(rate, _EDGE, 1 - _EDGE)) for rate in (det.p_fa, det.p_miss))
+    x, y = (det_deviates(rates, lowest_percent) for rates in _joined(det.p_fa, det.p_miss, lowest_percent))
     length = np.append(0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))  # of the curve so far
     kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], max_points)))
     return x[kept], y[kept]
 
 
-def det_ticks() -> tuple[np.ndarray, list[str]]:
+def _joined(p_fa: np.ndarray, p_miss: np.ndarray, lowest_percent: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rates with some more between those that are far apart in both."""
+    steps = [np.diff(det_deviates(rates, lowest_percent)) for rates in (p_fa, p_miss)]
+    before = np.flatnonzero((np.abs(steps[0]) > _FAR_APART) & (np.abs(steps[1]) > _FAR_APART))
+    share = np.arange(1, _POINTS_BETWEEN + 1) / (_POINTS_BETWEEN + 1)
+    places = np.repeat(before + 1, _POINTS_BETWEEN)
+    return tuple(np.insert(rates, places, (rates[before, None] + np.outer(np.diff(rates)[before], share)).ravel())
+                 for rates in (p_fa, p_miss))
+
+
+def det_ticks(lowest_percent: float = TICKS_PERCENT[0],
+              highest_percent: float = TICKS_PERCENT[-1]) -> tuple[np.ndarray, list[str]]:
     """Where the usual error rates lie on an axis, ascending, and their texts in percent."""
-    return ndtri(np.array(TICKS_PERCENT) / 100), [f"{percent:g}" for percent in TICKS_PERCENT]
+    percents = [percent for percent in (*_FINER_TICKS_PERCENT, *TICKS_PERCENT, *_HIGHER_TICKS_PERCENT)
+                if lowest_percent <= percent <= highest_percent]
+    return ndtri(np.array(percents) / 100), [f"{percent:g}" for percent in percents]
+
+
+def det_range(rates: np.ndarray) -> tuple[float, float]:
+    """Where an axis begins and ends, in percent, so that error rates (fractions) above 0 are seen: ticks of it, at
+    least the usual range."""
+    percents = 100 * np.asarray(rates, dtype=np.float64)
+    low, high = percents[percents > 0].min(initial=TICKS_PERCENT[0]), percents.max(initial=TICKS_PERCENT[-1])
+    begins = (TICKS_PERCENT[0], *reversed(_FINER_TICKS_PERCENT))
+    ends = (TICKS_PERCENT[-1], *_HIGHER_TICKS_PERCENT)
+    return (next((percent for percent in begins if percent <= low), begins[-1]),
+            next((percent for percent in ends if percent >= high), ends[-1]))
+
+
+def misses_at_false_alarms(det: Det, p_fa: np.ndarray) -> np.ndarray:
+    """p_miss of a DET curve at given false-alarm rates, linear between its operating points.
+
+    Args:
+        det: all operating points.
+        p_fa: (num_rates,) fractions.
+
+    Returns:
+        (num_rates,) p_miss; where several operating points have one p_fa, the least miss among them counts.
+    """
+    is_least = np.append(True, det.p_fa[1:] != det.p_fa[:-1])  # p_miss ascends with the threshold
+    return np.interp(p_fa, det.p_fa[is_least][::-1], det.p_miss[is_least][::-1])
+
+
+def det_band(p_fa: np.ndarray, p_miss: np.ndarray, level: float = 0.95,
+             lowest_percent: float = TICKS_PERCENT[0]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The interval around a DET curve at each false-alarm rate, from replicates of the curve.
+
+    Args:
+        p_fa: (num_rates,) fractions, ascending.
+        p_miss: (num_replicates, num_rates) p_miss of each replicate there, from a bootstrap.
+        level: how much of the replicates the interval holds at each rate: percentiles, as many left out below as
+            above.
+        lowest_percent: where the axes begin.
+
+    Returns:
+        x, low, high: (num_rates,) normal deviates.
+
+    Raises:
+        ValueError: no replicates, or another number of rates.
+    """
+    p_miss = np.asarray(p_miss)
+    if p_miss.ndim != 2 or len(p_miss) == 0 or p_miss.shape[1] != len(p_fa):
+        raise ValueError(f"{p_miss.shape} misses for {len(p_fa)} rates; want a row of them a replicate")
+    low, high = np.quantile(p_miss, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return tuple(det_deviates(rates, lowest_percent) for rates in (p_fa, low, high))

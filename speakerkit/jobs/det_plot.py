@@ -1,0 +1,146 @@
+"""DET curves of one or several systems on the same trials, as a picture with its numbers."""
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speakerkit import __version__
+from speakerkit.errors import ConfigError
+from speakerkit.io import files, plots
+from speakerkit.io.files import Manifest
+from speakerkit.jobs import scoring
+from speakerkit.jobs.scoring import OperatingPoint, ScoringOptions
+from speakerkit.scoring import det_plot
+from speakerkit.scoring.metrics import Det, compute_det, eer_of_det, min_dcf_of_det
+
+log = logging.getLogger(__name__)
+
+USUAL_POINTS = (OperatingPoint(0.01, 1.0, 1.0), OperatingPoint(0.001, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class DetPlotOptions:
+    """What is drawn.
+
+    Attributes:
+        names: what the legend calls the systems; None: their score files' paths.
+        points: operating points whose minDCF is marked.
+        title: above the picture.
+        reading: how files are read; its point is not used.
+    """
+    names: tuple[str, ...] | None = None
+    points: tuple[OperatingPoint, ...] = USUAL_POINTS
+    title: str = ""
+    reading: ScoringOptions = ScoringOptions()
+
+
+def plot_det(trials_path: str | None, scores_paths: Sequence[str], output: str, options: DetPlotOptions, report: dict,
+             overwrite: bool = False) -> None:
+    """Draw the DET curves of score files, EER and minDCF marked, into a PNG or SVG with its manifest.
+
+    Args:
+        trials_path: labelled trials; None: the score file has the labels.
+        scores_paths: a file a system.
+        output: the picture; its ending says which kind.
+        options: names, points, title.
+        report: filled with `systems`, a list of {system, num_target, num_nontarget, eer_percent, eer_threshold,
+            min_dcf (a list of {dcf_p_target, dcf_c_miss, dcf_c_fa, min_dcf, min_dcf_threshold}), protocol}.
+
+    Raises:
+        DataError, DataErrors: as `scoring.measure_score_file`.
+        ConfigError: `output` is an input, ends in neither .png nor .svg, or was made from something else and not
+            `overwrite`; another number of names than of systems, or one name twice; matplotlib isn't installed.
+        MachineError: the place can't be written.
+    """
+    try:
+        import matplotlib  # noqa: F401 - said before millions of scores are read
+    except ModuleNotFoundError:
+        raise ConfigError("a drawing needs matplotlib, which isn't installed: pip install 'speakerkit[plot]'") from None
+    names = _names(scores_paths, output, options)
+    _refuse_inputs_as_output(output, [trials_path, *scores_paths])
+    files.check_writable(output)
+    with files.output_lock(output):
+        scored = [scoring.read_scored_trials(trials_path, path, options.reading) for path in scores_paths]
+        inputs = {one.trials.path: one.trials.sha256 for one in scored}
+        inputs |= {one.scores_path: one.scores_sha256 for one in scored}
+        made_with = {"names": names, "points": [tuple(point) for point in options.points], "title": options.title}
+        manifest = Manifest("plot-det", made_with, inputs, __version__)
+        if not files.prepare_output(output, manifest, overwrite):
+            report.update(files.read_manifest(output)["results"])
+            log.info("%s: nothing to do, it is up to date", output)
+            return
+        dets = [compute_det(one.scores[one.trials.is_target], one.scores[~one.trials.is_target]) for one in scored]
+        report["systems"] = [_measure(name, one, det, options.points)
+                             for name, one, det in zip(names, scored, dets, strict=True)]
+        _draw(output, dict(zip(names, dets, strict=True)), options)
+        files.write_manifest(output, manifest, report)
+
+
+def _names(scores_paths: Sequence[str], output: str, options: DetPlotOptions) -> list[str]:
+    if plots.picture_format(output) is None:
+        raise ConfigError(f"{output}: ends in neither .png nor .svg")
+    names = list(options.names or scores_paths)
+    if len(names) != len(scores_paths):
+        raise ConfigError(f"{len(names)} names for {len(scores_paths)} score files; want one each")
+    if len(set(names)) != len(names):
+        again = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"'{again}' twice; want another name for each system")
+    return names
+
+
+def _refuse_inputs_as_output(output: str, inputs: Sequence[str | None]) -> None:
+    if any(path and os.path.realpath(path) == os.path.realpath(output) for path in inputs):
+        raise ConfigError(f"{output} is one of the inputs")
+
+
+def _measure(name: str, scored: scoring.ScoredTrials, det: Det, points: Sequence[OperatingPoint]) -> dict:
+    eer, eer_threshold = eer_of_det(det)
+    num_target = int(np.count_nonzero(scored.trials.is_target))
+    costs = []
+    for point in points:
+        min_dcf, threshold = min_dcf_of_det(det, *point)
+        costs.append({"min_dcf": min_dcf, "min_dcf_threshold": threshold if math.isfinite(threshold) else None,
+                      **{f"dcf_{key}": value for key, value in point._asdict().items()}})
+    return {"system": name, "num_target": num_target, "num_nontarget": len(scored.trials) - num_target,
+            "eer_percent": 100 * eer, "eer_threshold": eer_threshold if math.isfinite(eer_threshold) else None,
+            "min_dcf": costs, "protocol": scoring.protocol_of_score_file(scored, points[0])}
+
+
+def _marked_rates(det: Det, points: Sequence[OperatingPoint]) -> dict[str, tuple[float, float]]:
+    """What is marked -> p_fa and p_miss there."""
+    eer = eer_of_det(det)[0]
+    marks = {"EER": (eer, eer)}
+    for point in points:
+        place = int(np.searchsorted(det.thresholds, min_dcf_of_det(det, *point)[1]))
+        marks[f"minDCF({', '.join(f'{value:g}' for value in point)})"] = det.p_fa[place], det.p_miss[place]
+    return marks
+
+
+def _draw(output: str, dets: Mapping[str, Det], options: DetPlotOptions) -> None:
+    marks = {name: _marked_rates(det, options.points) for name, det in dets.items()}
+    ranges = [det_plot.det_range([rates[side] for marked in marks.values() for rates in marked.values()])
+              for side in (0, 1)]
+    lowest = min(low for low, _ in ranges)
+    ticks = [det_plot.det_ticks(*percents) for percents in ranges]
+    curves = {}
+    for name, det in dets.items():
+        inside = {mark: tuple(float(np.clip(det_plot.det_deviates(rate, lowest), *places[[0, -1]]))
+                              for rate, (places, _) in zip(rates, ticks, strict=True))
+                  for mark, rates in marks[name].items()}
+        label = f"{name}, EER {100 * marks[name]['EER'][0]:.2f} %"
+        curves[label] = plots.DetCurve(*det_plot.det_points(det, lowest_percent=lowest), inside)
+    plots.draw_det(output, curves, ticks[0], options.title, ticks[1])
+
+
+def format_systems(report: Mapping[str, object]) -> str:
+    """The numbers of each system: a name and a value a line, beginning with the system's."""
+    lines = []
+    for system in report["systems"]:
+        lines.append(f"system {system['system']}\n")
+        lines.append(scoring.format_metrics({key: value for key, value in system.items() if key != "min_dcf"}))
+        lines += [scoring.format_metrics(cost) for cost in system["min_dcf"]]
+    return "".join(lines)
