@@ -7,7 +7,8 @@
 #   always CMD...         runs CMD
 #
 # A variable that is true or false is an option without a value. A relative path given on the command
-# line (an option that ends in -dir, or --config) is the caller's; defaults are relative to the recipe.
+# line (an option that ends in -dir, --config, a --model that is there) is the caller's; defaults are
+# relative to the recipe.
 # --dry-run runs nothing and says what would run and why; --help is made of the text of run.sh.
 
 set -euo pipefail
@@ -58,6 +59,8 @@ set_option() {  # NAME VALUE, the name checked, the value never looked into
   local _name=$1 _value=$2
   if [[ $_name == config || $_name == *_dir ]] && [[ -n $_value && $_value != /* ]]; then
     _value=$recipe_caller/$_value
+  elif [[ $_name == model && -n $_value && $_value != /* && -e $recipe_caller/$_value ]]; then
+    _value=$recipe_caller/$_value  # else it is the name of a bundled model
   fi
   printf -v "$_name" '%s' "$_value"
 }

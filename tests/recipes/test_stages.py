@@ -22,6 +22,7 @@ stage=1        # start here
 stop_stage=100
 exp_dir=exp    # where results go
 max_bad=0
+model=
 allow_pipes=false
 nj=2
 dry_run=false
@@ -36,7 +37,7 @@ if stage 2 "check"; then
   once "$exp_dir/.checked" bash -c 'echo check >> ran; grep -q good made' check made "$max_bad" --nj "$nj"
 fi
 if stage 3 "tell"; then
-  always echo "exp_dir=$exp_dir allow_pipes=$allow_pipes"
+  always echo "exp_dir=$exp_dir allow_pipes=$allow_pipes model=$model"
 fi
 """
 
@@ -64,7 +65,7 @@ def test_all_stages_run_in_order_and_end_in_a_table(recipe):
     result = recipe()
     assert result.returncode == 0, result.stderr
     assert recipe.ran() == ["make", "check"]
-    assert result.stdout == "exp_dir=exp allow_pipes=false\n"
+    assert result.stdout == "exp_dir=exp allow_pipes=false model=\n"
     assert "== stage 2: check" in result.stderr
     assert [line.split()[0] for line in result.stderr.splitlines()[-4:]] == ["stage", "1", "2", "3"]
 
@@ -150,6 +151,13 @@ def test_given_paths_are_the_callers_and_defaults_the_recipes(recipe):
     assert (recipe.folder / "exp" / ".made").exists()
 
 
+def test_a_model_is_a_path_of_the_callers_or_a_bundled_name(recipe):
+    (recipe.caller / "mine.safetensors").write_text("")
+    told = recipe("--model", "mine.safetensors", "--stage", "3").stdout
+    assert os.path.samefile(told.rstrip().partition("model=")[2], recipe.caller / "mine.safetensors")
+    assert recipe("--model", "bundled", "--stage", "3").stdout.endswith(" model=bundled\n")
+
+
 @pytest.mark.parametrize("options, message", [
     (("--exp",), "unknown option '--exp'; run.sh --help lists them"),       # no abbreviations
     (("--exp_dir", "x"), "unknown option '--exp_dir'"),
@@ -176,7 +184,7 @@ def test_wrong_command_lines(recipe, options, message):
 
 
 def test_flags_take_no_value(recipe):
-    assert recipe("--allow-pipes", "--stage", "3").stdout == "exp_dir=exp allow_pipes=true\n"
+    assert recipe("--allow-pipes", "--stage", "3").stdout == "exp_dir=exp allow_pipes=true model=\n"
 
 
 def test_dry_run_says_what_and_why_and_does_nothing(recipe):
