@@ -29,6 +29,23 @@ def table_row(name: str, result: dict) -> tuple[str, ...]:
             f"{result['num_target']:,}", f"{result['num_nontarget']:,}")
 
 
+def nontarget_rows(name: str, result: dict) -> list[tuple[str, ...]]:
+    """Rows of what break-down-results --nontargets-by found: all targets against a part of the nontargets each."""
+    rows = []
+    for breakdown in result.get("breakdowns", ()):
+        if not breakdown["share_targets"]:
+            continue
+        kinds = [factor.removeprefix("pair_") for factor in breakdown["by"]]
+        for cell in breakdown["cells"]:
+            words = ", ".join(f"{value} {kind}" for value, kind in zip(cell["values"], kinds, strict=True))
+            if cell["eer_percent"] is None:
+                cells = ("-", "-", "", f"{cell['num_target']:,}", f"{cell['num_nontarget']:,}")
+            else:
+                cells = table_row("", result | cell)[1:]
+            rows.append((f"{name}, nontargets of {words}", *cells))
+    return rows
+
+
 def format_table(rows: list[tuple[str, ...]]) -> str:
     """A Markdown table whose columns line up."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -53,7 +70,11 @@ def report(args: argparse.Namespace) -> None:
     from speakerkit.io.plots import draw_det
     from speakerkit.scoring.det_plot import det_ticks
 
-    rows = [table_row(name, read_result(result)) for name, _, _, result in args.scored]
+    rows = []
+    for name, _, _, result in args.scored:
+        rows.append(table_row(name, read_result(result)))
+        rows += [row for other, path in args.broken_down if other == name
+                 for row in nontarget_rows(name, read_result(path))]
     table = format_table([HEADER, *rows])
     if args.seconds is not None:
         table += f"\n{args.seconds / 60:.1f} minutes\n"
@@ -76,6 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("picture", metavar="det.png", help="where the curves go")
     parser.add_argument("--scored", nargs=4, action="append", required=True,
                         metavar=("NAME", "TRIALS", "SCORES", "RESULT"), help="one row and one curve; may be repeated")
+    parser.add_argument("--broken-down", nargs=2, action="append", default=[], metavar=("NAME", "RESULT"),
+                        help="what break-down-results --nontargets-by --json wrote: rows below that name's")
     parser.add_argument("--seconds", type=entry.number(float, 0, 1e9), metavar="S", help="how long the recipe took")
     return entry.run(parser, report, argv)
 

@@ -31,6 +31,21 @@ def test_table_and_picture(tmp_path, scored):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_rows_of_nontargets_by_condition(tmp_path, scored):
+    cells = [{"values": ["same"], "eer_percent": 12.5, "min_dcf": 0.5, "num_target": 2, "num_nontarget": 1500},
+             {"values": ["different"], "eer_percent": None, "min_dcf": None, "num_target": 2, "num_nontarget": 0}]
+    broken_down = RESULT | {"breakdowns": [
+        {"by": ["test_room"], "share_targets": False, "cells": cells},
+        {"by": ["pair_session"], "share_targets": True, "cells": cells}]}
+    (tmp_path / "breakdown.json").write_text(json.dumps(broken_down))
+    table = tmp_path / "results.md"
+    assert report_results.main(["--scored", *scored, "--broken-down", "mini", str(tmp_path / "breakdown.json"),
+                                str(table), str(tmp_path / "det.png")]) == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.read_text().splitlines()[3:]]
+    assert rows == [["mini, nontargets of same session", "12.50", "0.5000", "0.01, 1, 1", "2", "1,500"],
+                    ["mini, nontargets of different session", "-", "-", "", "2", "0"]]
+
+
 @pytest.mark.parametrize("text, message", [
     ("{", "result.json: is no result: "),
     ("{}", "result.json: has no 'eer_percent'; wanted what score-trials --json writes for labelled trials"),
