@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--enrol-embeddings", metavar="FILE",
                         help="embeddings of the enrolments, where these lie elsewhere")
     parser.add_argument("--enrol-map", metavar="FILE", help="an enrolment is the plain mean of these embeddings")
+    parser.add_argument("--subtract-mean", metavar="FILE",
+                        help="take the mean of these embeddings (the training set's, say) from every embedding first")
     entry.add_nj_option(parser)
     entry.add_output_options(parser)
     score_files.add_trials_format_option(parser)
@@ -51,7 +53,8 @@ def normalize_scores(args: argparse.Namespace) -> None:
     if args.top < 0 or args.top == 1:
         raise ConfigError(f"--top {args.top}: want 2 or more, or 0 for all")
     how = scoring.ScoringOptions(args.enrol_embeddings, args.enrol_map, args.trials_format == "label-first",
-                                 scoring.OperatingPoint(args.p_target, args.c_miss, args.c_fa))
+                                 scoring.OperatingPoint(args.p_target, args.c_miss, args.c_fa),
+                                 mean_of=args.subtract_mean)
     options = normalisation.NormalisationOptions(args.top, args.sides, args.cohort_map, how, args.nj)
     normalisation.normalise_scores(args.trials, args.scores, args.embeddings, args.cohort, options, args.report,
                                    args.output, args.overwrite)

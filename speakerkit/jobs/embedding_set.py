@@ -1,5 +1,6 @@
 """The embeddings of a file as scoring wants them: rows by id, the model they are of, enrolments made of several."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -86,6 +87,24 @@ def refuse_another_model(path: str, model: Mapping[str, str], other_path: str, o
     if sha256 and other_sha256 and model.get("vad") != other.get("vad"):
         log.warning("%s was computed with %s, %s with %s", path, model.get("vad") or "no VAD", other_path,
                     other.get("vad") or "no VAD")
+
+
+def subtract_mean(embeddings: EmbeddingSet, mean_of: EmbeddingSet) -> EmbeddingSet:
+    """The embeddings less the mean of others, as WeSpeaker's recipes do with their training set's before scoring.
+
+    Raises:
+        DataError: embeddings of two models; one that is the mean itself, which leaves it no direction.
+    """
+    refuse_another_model(embeddings.path, embeddings.model, mean_of.path, mean_of.model)
+    if embeddings.matrix.shape[1] != mean_of.matrix.shape[1]:
+        raise DataError(mean_of.path, f"has {mean_of.matrix.shape[1]} values an embedding, {embeddings.path} has "
+                                      f"{embeddings.matrix.shape[1]}: embeddings of two models?")
+    matrix = embeddings.matrix - mean_of.matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if len(zero := np.flatnonzero(~matrix.any(axis=1))):
+        utt_id = list(embeddings.rows)[zero[0]]
+        raise RecordingError(embeddings.path, "zero-embedding", f"'{utt_id}' is the mean of {mean_of.path}")
+    sources = tuple(dict.fromkeys((*embeddings.sources, *mean_of.sources)))
+    return dataclasses.replace(embeddings, matrix=matrix, sources=sources)
 
 
 def average_enrolments(map_path: str | os.PathLike, utterances: EmbeddingSet) -> EmbeddingSet:

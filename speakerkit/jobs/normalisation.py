@@ -21,6 +21,7 @@ from speakerkit.jobs.embedding_set import (
     embeddings_of_trials,
     load_embeddings,
     refuse_another_model,
+    subtract_mean,
 )
 from speakerkit.jobs.scoring import ScoringOptions
 from speakerkit.scoring.score_norm import cohort_statistics, normalise_side
@@ -75,15 +76,14 @@ def normalise_scores(
     """
     how = options.how
     given = (trials_path, scores_path, embeddings_path, cohort_path, options.cohort_map, how.enrol_embeddings)
-    if any(path and os.path.realpath(output) == os.path.realpath(path) for path in given):
+    if any(path and os.path.realpath(output) == os.path.realpath(path) for path in (*given, how.mean_of)):
         raise ConfigError(f"--output {output} is one of the inputs")
     files.check_writable(output)
     with files.output_lock(output):
         trials = read_trials(trials_path, how.label_first)
-        test = load_embeddings(embeddings_path)
-        enrol = load_embeddings(how.enrol_embeddings) if how.enrol_embeddings else test
-        enrol = average_enrolments(how.enrol_map, enrol) if how.enrol_map else enrol
+        enrol, test = scoring.load_sides(embeddings_path, how)
         cohort = load_embeddings(cohort_path)
+        cohort = subtract_mean(cohort, load_embeddings(how.mean_of)) if how.mean_of else cohort
         cohort = average_enrolments(options.cohort_map, cohort) if options.cohort_map else cohort
         refuse_another_model(test.path, test.model, cohort.path, cohort.model)
         lines = read_score_lines(scores_path)
@@ -162,6 +162,6 @@ def _make_manifest(
     inputs |= {path: files.sha256_file(path) for embeddings in sets for path in embeddings.sources}
     how = options.how
     made_with = {"top": options.top, "sides": options.sides, "cohort_map": options.cohort_map,
-                 "enrol_embeddings": how.enrol_embeddings, "enrol_map": how.enrol_map,
+                 "enrol_embeddings": how.enrol_embeddings, "enrol_map": how.enrol_map, "mean_of": how.mean_of,
                  "label_first": how.label_first, **how.point._asdict()}
     return Manifest("normalize-scores", made_with, inputs, __version__)

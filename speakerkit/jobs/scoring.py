@@ -16,7 +16,13 @@ from speakerkit.io.files import Manifest
 from speakerkit.io.scored_trials import ScoredTrials, refuse_one_class, why_no_metrics
 from speakerkit.io.scores import write_scores
 from speakerkit.io.trials import Trials, read_trials
-from speakerkit.jobs.embedding_set import EmbeddingSet, average_enrolments, embeddings_of_trials, load_embeddings
+from speakerkit.jobs.embedding_set import (
+    EmbeddingSet,
+    average_enrolments,
+    embeddings_of_trials,
+    load_embeddings,
+    subtract_mean,
+)
 from speakerkit.scoring.cosine import cosine_scores
 from speakerkit.scoring.metrics import compute_metrics
 
@@ -45,6 +51,7 @@ class ScoringOptions:
     Attributes:
         enrol_embeddings: embeddings of the enrolments where they lie elsewhere.
         enrol_map: '<enrol-id> <utt-id>...': an enrolment is the plain mean of these embeddings.
+        mean_of: embeddings whose mean is taken from every embedding first.
         label_first: trials are '<label> <enrol-id> <test-id>'.
         point: operating point of minDCF.
         score_format: how the lines of a score file are, a key of `io.score_lines.SCORE_FORMATS`; None: as they look.
@@ -53,6 +60,7 @@ class ScoringOptions:
     enrol_map: str | None = None
     label_first: bool = False
     point: OperatingPoint = OperatingPoint()
+    mean_of: str | None = None
     score_format: str | None = None
 
 
@@ -89,7 +97,8 @@ def score_trials_to_file(trials_path: str, embeddings_path: str, options: Scorin
         ConfigError: `output` is one of the inputs, or was made from other options or inputs and not `overwrite`.
         MachineError: the place can't be written.
     """
-    inputs = filter(None, (trials_path, embeddings_path, options.enrol_embeddings, options.enrol_map))
+    others = (options.enrol_embeddings, options.enrol_map, options.mean_of)
+    inputs = filter(None, (trials_path, embeddings_path, *others))
     if any(os.path.realpath(output) == os.path.realpath(path) for path in inputs):
         raise ConfigError(f"--output {output} is one of the inputs")
     files.check_writable(output)
@@ -107,18 +116,25 @@ def score_trials_to_file(trials_path: str, embeddings_path: str, options: Scorin
 def _read_inputs(trials_path: str, embeddings_path: str,
                  options: ScoringOptions) -> tuple[Trials, EmbeddingSet, EmbeddingSet]:
     trials = read_trials(trials_path, options.label_first)
+    return trials, *load_sides(embeddings_path, options)
+
+
+def load_sides(embeddings_path: str, options: ScoringOptions) -> tuple[EmbeddingSet, EmbeddingSet]:
+    """Embeddings of the enrolments and of the tests, averaged and centred as the options say."""
     test = load_embeddings(embeddings_path)
     enrol = load_embeddings(options.enrol_embeddings) if options.enrol_embeddings else test
-    if options.enrol_map:
-        enrol = average_enrolments(options.enrol_map, enrol)
-    return trials, enrol, test
+    if options.mean_of:
+        mean_of, same = load_embeddings(options.mean_of), enrol is test
+        test = subtract_mean(test, mean_of)
+        enrol = test if same else subtract_mean(enrol, mean_of)
+    return (average_enrolments(options.enrol_map, enrol) if options.enrol_map else enrol), test
 
 
 def _make_manifest(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet, options: ScoringOptions) -> Manifest:
     inputs = {trials.path: trials.sha256}
     inputs |= {path: files.sha256_file(path) for path in {*enrol.sources, *test.sources}}
     made_with = {"enrol_embeddings": options.enrol_embeddings, "enrol_map": options.enrol_map,
-                 "label_first": options.label_first, **options.point._asdict()}
+                 "mean_of": options.mean_of, "label_first": options.label_first, **options.point._asdict()}
     return Manifest("score-trials", made_with, inputs, __version__)
 
 
@@ -132,7 +148,8 @@ def _score(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet, options: Sco
     else:
         report.update(measure(trials, scores, options.point))
     enrolment = MEAN_OF_EMBEDDINGS if options.enrol_map else ONE_EMBEDDING
-    source = {"embeddings": test.path, "enrol_embeddings": options.enrol_embeddings, "enrol_map": options.enrol_map}
+    source = {"embeddings": test.path, "enrol_embeddings": options.enrol_embeddings, "enrol_map": options.enrol_map,
+              "mean_of": options.mean_of}
     report["protocol"] = make_protocol(trials, enrolment, options.point, {**source, **enrol.model, **test.model})
     return scores
 

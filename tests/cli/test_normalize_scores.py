@@ -89,6 +89,18 @@ def test_a_cohort_of_speaker_means(folder):
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+def test_the_same_mean_is_taken_from_both_sides_and_the_cohort(folder):
+    centre = np.mean([row for _, row in ark.iter_ark(folder / "cohort.ark")], axis=0)
+    for name in IDS:
+        rows = dict(ark.iter_ark(folder / name))
+        write(folder / f"centred.{name}", rows, [row - centre for row in rows.values()])
+    assert run("--top", "5", "--subtract-mean", "cohort.ark") == 0
+    command = ["trials", "scores", "centred.emb.ark", "centred.cohort.ark", "--output", "out2", "--top", "5"]
+    assert normalize_scores.main(command) == 0
+    ours, expected = ([float(row[2]) for row in read(folder / name)] for name in ("out", "out2"))
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
 def refused(capsys, code, *options):
     assert run(*options) == code
     assert not (files.Path("out").exists())

@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pytest
 
-from speakerkit.errors import ConfigError, DataError
+from speakerkit.errors import ConfigError, DataError, RecordingError
 from speakerkit.io import files
 from speakerkit.io.ark import ArkWriter
 from speakerkit.io.trials import read_trials
@@ -61,7 +61,7 @@ def test_every_result_names_its_protocol(folder):
         "trials": str(folder / "trials"), "trials_sha256": sha256(folder / "trials"), "num_trials": 5, "num_target": 2,
         "num_nontarget": 3, "enrolment": "one embedding", "p_target": 0.05, "c_miss": 10, "c_fa": 1,
         "embeddings": str(folder / "emb.ark"), "enrol_embeddings": None, "enrol_map": None,
-        "model": "tiny", "model_sha256": "ab" * 32, "precision": "float32"}
+        "mean_of": None, "model": "tiny", "model_sha256": "ab" * 32, "precision": "float32"}
 
 
 def test_enrolments_as_means(folder):
@@ -72,6 +72,26 @@ def test_enrolments_as_means(folder):
     assert report["protocol"]["enrolment"] == "mean of embeddings"
     assert report["protocol"]["num_target"] is None
     assert "eer_percent" not in report
+
+
+def test_the_mean_of_other_embeddings_is_taken_away(folder):
+    with ArkWriter(folder / "train.ark") as writer:  # their mean is (1, 1)
+        writer.write("a", np.array([2, 0], dtype=np.float32))
+        writer.write("b", np.array([0, 2], dtype=np.float32))
+    _, scores, report = run(folder, mean_of=str(folder / "train.ark"))
+    at = {key: 2 * np.array([np.cos(np.deg2rad(d)), np.sin(np.deg2rad(d))]) - 1 for key, d in ANGLES.items()}
+    expected = [at[a] @ at[b] / np.linalg.norm(at[a]) / np.linalg.norm(at[b])
+                for a, b, _ in map(str.split, TRIALS.splitlines())]
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert report["protocol"]["mean_of"] == str(folder / "train.ark")
+    with ArkWriter(folder / "train.ark") as writer:
+        writer.write("a", np.array([2, 0], dtype=np.float32))  # e0 itself
+    with pytest.raises(RecordingError, match="'e0' is the mean of"):
+        run(folder, mean_of=str(folder / "train.ark"))
+    with ArkWriter(folder / "train.ark") as writer:
+        writer.write("a", np.ones(3, dtype=np.float32))
+    with pytest.raises(DataError, match="has 3 values an embedding.*embeddings of two models"):
+        run(folder, mean_of=str(folder / "train.ark"))
 
 
 def test_enrolments_that_lie_elsewhere(folder):
