@@ -32,11 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sides", choices=("both", "enrol", "test"), default="both",
                         help="whose statistics: both (symmetric), the enrolment's or the test's (default: both)")
     parser.add_argument("--cohort-map", metavar="FILE", help="the cohort is the mean embedding of each of its speakers")
-    parser.add_argument("--enrol-embeddings", metavar="FILE",
-                        help="embeddings of the enrolments, where these lie elsewhere")
-    parser.add_argument("--enrol-map", metavar="FILE", help="an enrolment is the plain mean of these embeddings")
-    parser.add_argument("--subtract-mean", metavar="FILE",
-                        help="take the mean of these embeddings (the training set's, say) from every embedding first")
+    score_files.add_embedding_options(parser)
     entry.add_nj_option(parser)
     entry.add_output_options(parser)
     score_files.add_trials_format_option(parser)
@@ -52,9 +48,7 @@ def normalize_scores(args: argparse.Namespace) -> None:
 
     if args.top < 0 or args.top == 1:
         raise ConfigError(f"--top {args.top}: want 2 or more, or 0 for all")
-    how = scoring.ScoringOptions(args.enrol_embeddings, args.enrol_map, args.trials_format == "label-first",
-                                 scoring.OperatingPoint(args.p_target, args.c_miss, args.c_fa),
-                                 mean_of=args.subtract_mean)
+    how = score_files.embedding_options(args)
     options = normalisation.NormalisationOptions(args.top, args.sides, args.cohort_map, how, args.nj)
     normalisation.normalise_scores(args.trials, args.scores, args.embeddings, args.cohort, options, args.report,
                                    args.output, args.overwrite)

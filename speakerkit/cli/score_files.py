@@ -48,3 +48,22 @@ def scoring_options(args: argparse.Namespace):
 
     given = {name: value for name in scoring.OperatingPoint._fields if (value := getattr(args, name)) is not None}
     return dataclasses.replace(reading_options(args), point=scoring.OperatingPoint(**given))
+
+
+def add_embedding_options(parser: argparse.ArgumentParser) -> None:
+    """How embeddings are scored: --enrol-embeddings, --enrol-map, --subtract-mean."""
+    parser.add_argument("--enrol-embeddings", metavar="FILE",
+                        help="embeddings of the enrolments, where these lie elsewhere")
+    parser.add_argument("--enrol-map", metavar="FILE", help="an enrolment is the plain mean of these embeddings")
+    parser.add_argument("--subtract-mean", metavar="FILE",
+                        help="take the mean of these embeddings (the training set's, say) from every embedding first")
+
+
+def embedding_options(args: argparse.Namespace):
+    """``jobs.scoring.ScoringOptions`` from what `add_embedding_options` and `add_trials_format_option` added."""
+    from speakerkit.jobs import scoring
+
+    point = scoring.OperatingPoint(args.p_target, args.c_miss, args.c_fa)
+    label_first = args.trials_format == "label-first"
+    return scoring.ScoringOptions(args.enrol_embeddings, args.enrol_map, label_first=label_first,
+                                  point=point, mean_of=args.subtract_mean)

@@ -22,11 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         formats=FORMATS)
     parser.add_argument("trials", help="the list, or - for standard input")
     parser.add_argument("embeddings", metavar="emb.ark", help="embeddings of every id in the trials")
-    parser.add_argument("--enrol-embeddings", metavar="FILE",
-                        help="embeddings of the enrolments, where these lie elsewhere")
-    parser.add_argument("--enrol-map", metavar="FILE", help="an enrolment is the plain mean of these embeddings")
-    parser.add_argument("--subtract-mean", metavar="FILE",
-                        help="take the mean of these embeddings (the training set's, say) from every embedding first")
+    score_files.add_embedding_options(parser)
     parser.add_argument("--output", metavar="FILE", default="-", help="where the scores go (default: standard output)")
     entry.add_output_options(parser)
     score_files.add_trials_format_option(parser)
@@ -37,9 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 def score_trials(args: argparse.Namespace) -> None:
     from speakerkit.jobs import scoring
 
-    options = scoring.ScoringOptions(args.enrol_embeddings, args.enrol_map, args.trials_format == "label-first",
-                                     scoring.OperatingPoint(args.p_target, args.c_miss, args.c_fa),
-                                     mean_of=args.subtract_mean)
+    options = score_files.embedding_options(args)
     if args.output == "-":
         scoring.score_trials(args.trials, args.embeddings, options, args.report, sys.stdout.buffer)
     else:
