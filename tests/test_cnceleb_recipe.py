@@ -42,15 +42,26 @@ def test_from_the_corpora_to_the_table(tmp_path, options, run_recipe):
     assert list(results) == ["all, concatenated", "all, mean", "speech, concatenated"]
     assert results["all, concatenated"] < CHANCE_PERCENT - BEATS_CHANCE_BY
     assert results["all, mean"] < CHANCE_PERCENT - BEATS_CHANCE_BY
+    assert "- all, mean: trials (SHA-256 " in first.stdout
+    assert "enrolment by mean of embeddings, model exp" in first.stdout
     speech = json.loads((tmp_path / "exp" / "eval" / "speech.json").read_text())
     assert (speech["dcf_p_target"], speech["dcf_c_miss"], speech["dcf_c_fa"]) == (0.01, 10, 1)
+
+    # Short utterances are joined; the trials of a genre are those of the speech subset.
+    assert (tmp_path / "data" / "train" / "utt2utts").exists()
+    conditions = json.loads((tmp_path / "exp" / "eval" / "concat.conditions.json").read_text())
+    cells = conditions["breakdowns"][0]["cells"]
+    assert sum(cell["num_target"] + cell["num_nontarget"] for cell in cells) == conditions["num_trials"]
+    of_speech = [cell for cell in cells if cell["values"][1] == "speech"]
+    assert sum(cell["num_nontarget"] for cell in of_speech) == speech["num_nontarget"]
+    assert "enrol_genre x test_genre" in (tmp_path / "exp" / "eval" / "mean.conditions.md").read_text()
 
     # From stage 4 again nothing is missing; without the embeddings they are made again, the same.
     emb_ark = tmp_path / "exp" / "eval" / "emb.ark"
     embeddings = emb_ark.read_bytes()
     again = run_recipe("cnceleb", *options, "--stage", 4)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("up to date: ") == 5
+    assert again.stderr.count("up to date: ") == 7
     assert rows(again.stdout) == results
     for path in (emb_ark, emb_ark.with_suffix(".scp"), Path(f"{emb_ark}.manifest.json")):
         path.unlink()
