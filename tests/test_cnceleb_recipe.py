@@ -1,6 +1,8 @@
 """recipes/cnceleb/run.sh from CN-Celeb's layout to the table, as a user runs it."""
 
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,19 @@ def test_a_missing_corpus_is_told_before_anything_is_made(tmp_path, run_recipe):
     assert result.returncode == 1
     assert "nowhere: has no folder CN-Celeb_flac with a data folder in it; --corpus-dir names" in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_archives_are_unpacked_and_the_reference_joins_nothing(tmp_path, corpus, tiny_config, options, run_recipe):
+    for name, folder in (("cn-celeb_v2.tar.gz", "CN-Celeb_flac"), ("cn-celeb2_v2.tar.gz", "CN-Celeb2_flac")):
+        with tarfile.open(corpus / name, "w:gz", compresslevel=1, dereference=True) as archive:
+            archive.add(corpus / folder, folder)
+        shutil.rmtree(corpus / folder)
+    reference = tiny_config.rename(tiny_config.with_name("tiny_reference.toml"))
+    result = run_recipe("cnceleb", *options, "--config", reference, "--stop-stage", 1)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("taken all the same") == 2  # these are no archives of OpenSLR
+    assert "39 of 39 counts are not those of the published corpora" in result.stderr
+    assert not (tmp_path / "data" / "train" / "utt2utts").exists()
+    again = run_recipe("cnceleb", *options, "--config", reference, "--stop-stage", 1)
+    assert again.returncode == 0, again.stderr
+    assert "taken all the same" not in again.stderr and again.stderr.count("up to date: ") == 1

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # CN-Celeb 1 and 2 from the corpora to the error rates of a ResNet34 by every published protocol.
 # usage: recipes/cnceleb/run.sh --corpus-dir DIR [options]
-# DIR holds CN-Celeb_flac and CN-Celeb2_flac (openslr.org/82), or the archives that unpack to them, or, for
-# --stage 0, nothing yet: they are downloaded there. Results: RESULTS.md beside this file.
+# DIR holds CN-Celeb_flac and CN-Celeb2_flac (openslr.org/82) or the archives that unpack to them; --download
+# fetches what is missing. Results: RESULTS.md beside this file.
 
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -11,12 +11,12 @@ cd "$(dirname "$0")"
 stage=1
 stop_stage=100
 corpus_dir=../../corpora/cnceleb
+download=false                          # fetch the corpora first, CC BY-SA 4.0; the space it takes is told
 data_dir=data
 exp_dir=exp/resnet34
 config=../../conf/resnet34.toml
 train_sets=both                         # or cnceleb1: CN-Celeb1 dev without CN-Celeb2
-join_below=auto                         # seconds; shorter utterances of a speaker and genre are joined; auto: 5,
-                                        # and 0 (none) with a reference configuration
+join_below=auto                         # s; shorter ones of a speaker and genre are joined; auto: 5, reference: 0
 require_published=false                 # refuse corpora whose counts aren't the published ones
 features=fly                            # made while training; or compressed or stored (float32), made before
 speeds=0.9,1.0,1.1                      # of features made before; on the fly the configuration's count
@@ -51,12 +51,10 @@ case $features in
   *) refuse "--features is '$features'; want fly, compressed or stored" ;;
 esac
 
-if stage 0 "download and unpack"; then
+if $download; then
   always python ../../local/download_corpus.py archives.toml "$corpus_dir"
-fi
-
-if ((stage <= 1)) && ! $dry_run; then
-  python ../../local/download_corpus.py --offline archives.toml "$corpus_dir"  # archives that are there
+elif ! $dry_run; then
+  python ../../local/download_corpus.py --offline archives.toml "$corpus_dir"  # unpacks archives that are there
 fi
 python ../../local/expect_cost.py --config "$config" --features "$features" --train-sets "$train_sets" "$corpus_dir" "$exp_dir"
 
