@@ -22,6 +22,13 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+# What SpeechBrain's filterbank does, in Kaldi's words: its frames are centred, with zeros beyond the ends.
+SPEECHBRAIN_FBANK = {
+    "window_type": "hamming", "preemphasis": 0.0, "dither": 0.0, "remove_dc_offset": False, "snip_edges": False,
+    "round_to_power_of_two": False, "use_power": True, "use_log_fbank": True, "use_energy": False,
+}
+
+
 @dataclass(frozen=True)
 class FbankConfig:
     """Log-mel filterbank options, named as in Kaldi's compute-fbank-feats.
@@ -30,6 +37,7 @@ class FbankConfig:
     1 is what 3D-Speaker's models expect.
     """
 
+    filterbank: str = "kaldi"  # or speechbrain, which has few of Kaldi's options
     sample_rate: int = 16000  # Hz
     frame_length_ms: float = 25.0
     frame_shift_ms: float = 10.0
@@ -52,6 +60,16 @@ class FbankConfig:
     waveform_scale: float = 32768.0
 
     def __post_init__(self):
+        filterbanks = ("kaldi", "speechbrain")
+        _require(
+            self.filterbank in filterbanks, f"filterbank is '{self.filterbank}'; want one of {', '.join(filterbanks)}"
+        )
+        if self.filterbank == "speechbrain":
+            for name, value in SPEECHBRAIN_FBANK.items():
+                _require(
+                    getattr(self, name) == value,
+                    f"{name} is {getattr(self, name)!r}; SpeechBrain's filterbank has {value!r}",
+                )
         _require(1000 <= self.sample_rate <= 384000, f"sample_rate {self.sample_rate} is outside 1000..384000 Hz")
         _require(
             self.frame_length_ms > 0 and self.frame_shift_ms > 0, "frame_length_ms and frame_shift_ms must be positive"
@@ -100,10 +118,25 @@ class FbankConfig:
 
 # architecture -> its own width (``base_channels``), blocks a stage (``num_blocks``) and embedding size
 ARCHITECTURES = {
+    "resnet18": (32, (2, 2, 2, 2), 256),
     "resnet34": (32, (3, 4, 6, 3), 256),
+    "resnet50": (32, (3, 4, 6, 3), 256),
+    "resnet101": (32, (3, 4, 23, 3), 256),
+    "resnet152": (32, (3, 8, 36, 3), 256),
+    "resnet221": (32, (6, 16, 48, 3), 256),
+    "resnet293": (32, (10, 20, 64, 3), 256),
     "resnet34_reference": (32, (3, 4, 6, 3), 256),
+    "resnet_speechbrain": (128, (3, 4, 6, 3), 256),
     "campplus": (32, (12, 24, 16), 192),
+    "ecapa": (512, (3,), 192),
+    "ecapa_speechbrain": (1024, (3,), 192),
+    "eres2net": (32, (3, 4, 6, 3), 192),
+    "eres2net_huge": (64, (3, 4, 6, 3), 192),
+    "eres2netv2": (64, (3, 4, 6, 3), 192),
+    "eres2netv2_w24s4ep4": (64, (3, 4, 6, 3), 192),
 }
+# What a network's parts need: ECAPA splits its channels in eight, ERes2Net's attention has a quarter of a part's.
+WIDTH_MULTIPLES = {"ecapa": 8, "eres2net": 4}
 COUNT_WORDS = {1: "one number", 3: "three numbers", 4: "four numbers"}
 
 
@@ -111,16 +144,20 @@ COUNT_WORDS = {1: "one number", 3: "three numbers", 4: "four numbers"}
 class ModelConfig:
     """A network and what is done to its features.
 
-    ``resnet34`` is WeSpeaker's and 3D-Speaker's (statistics over time), ``resnet34_reference`` the
-    published CN-Celeb model's (pre-activation, statistics over time and frequency), ``campplus``
-    3D-Speaker's CAM++. What isn't given takes the architecture's own value.
+    ``resnet18`` to ``resnet293`` are WeSpeaker's and 3D-Speaker's (statistics over time), ``resnet34_reference``
+    the published CN-Celeb model's (pre-activation, statistics over time and frequency), ``resnet_speechbrain``
+    SpeechBrain's; ``ecapa`` is WeSpeaker's form, ``ecapa_speechbrain`` SpeechBrain's and 3D-Speaker's;
+    ``campplus`` and ``eres2net...`` are 3D-Speaker's. What isn't given takes the architecture's own value.
     """
 
     architecture: str = "resnet34"
     embedding_dim: int | None = None
-    base_channels: int | None = None  # resnet34: of the first stage; campplus: of the 2-D head and of a dense layer
-    num_blocks: tuple[int, ...] | None = None  # residual blocks or dense layers of each stage
-    two_embedding_layers: bool = False  # resnet34: ReLU, batch norm and a second layer, as in 3D-Speaker
+    # resnet, eres2net: of the first stage; campplus: of the 2-D head and of a dense layer; ecapa: of all layers
+    base_channels: int | None = None
+    num_blocks: tuple[int, ...] | None = None  # residual blocks or dense layers of each stage; ecapa: blocks
+    two_embedding_layers: bool = False  # resnet18 to 293: ReLU, batch norm and a second layer, as in 3D-Speaker
+    pooled_channels: int = 0  # ecapa: channels that are pooled; 0 takes three times the others, at most 1536 in ecapa
+    global_context: bool = True  # ecapa: attention also sees the utterance's mean and deviation
     std_floor: float = 1e-7  # added to the variance; reference: its smallest value
     mean_norm: bool = True  # subtract each utterance's mean over time from its features
 
@@ -133,12 +170,21 @@ class ModelConfig:
         for name, own in (("embedding_dim", dim), ("base_channels", width), ("num_blocks", blocks)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, own)
+        if self.pooled_channels == 0 and self.architecture in ("ecapa", "ecapa_speechbrain"):
+            own = 3 * self.base_channels
+            object.__setattr__(self, "pooled_channels", min(own, 1536) if self.architecture == "ecapa" else own)
         _require(1 <= self.embedding_dim <= 4096, f"embedding_dim {self.embedding_dim} is outside 1..4096")
         _require(1 <= self.base_channels <= 4096, f"base_channels {self.base_channels} is outside 1..4096")
         _require(
             len(self.num_blocks) == len(blocks) and all(1 <= n <= 64 for n in self.num_blocks),
             f"num_blocks {list(self.num_blocks)} is not {COUNT_WORDS[len(blocks)]} from 1 to 64",
         )
+        multiple = WIDTH_MULTIPLES.get(self.architecture.partition("_")[0].removesuffix("v2"), 1)
+        _require(
+            self.base_channels % multiple == 0,
+            f"base_channels {self.base_channels} is no multiple of {multiple}, as {self.architecture} needs",
+        )
+        _require(0 <= self.pooled_channels <= 16384, f"pooled_channels {self.pooled_channels} is outside 0..16384")
         _require(0 <= self.std_floor < 1, f"std_floor {self.std_floor} is outside 0..1")
 
 

@@ -110,7 +110,7 @@ def test_files_that_are_none(tmp_path, content, message):
     (FbankConfig, {"preemphasis": 1.5}, "preemphasis 1.5 is outside 0..1"),
     (FbankConfig, {"dither": -1.0}, "dither -1.0 is negative"),
     (FbankConfig, {"waveform_scale": 0.0}, "waveform_scale 0.0 is not positive"),
-    (ModelConfig, {"architecture": "resnet50"}, "architecture is 'resnet50'; want one of resnet34, resnet34_reference"),
+    (ModelConfig, {"architecture": "resnet51"}, "architecture is .resnet51.; want one of resnet18, resnet34"),
     (ModelConfig, {"embedding_dim": 0}, "embedding_dim 0 is outside 1..4096"),
     (ModelConfig, {"std_floor": -1.0}, "std_floor -1.0 is outside 0..1"),
     (LossConfig, {"scale": 0.0}, "scale 0.0 is outside 0..1000"),

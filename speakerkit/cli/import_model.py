@@ -7,13 +7,14 @@ from speakerkit.cli import entry
 FORMATS = """\
 FILE is a state dictionary as torch.save or safetensors wrote it; only tensors are read from it, and code in it is
 refused. OUT.safetensors holds the same weights under our names with the front end that belongs to them."""
-SOURCES = ("wespeaker", "3dspeaker")
+SOURCES = ("reference", "wespeaker", "3dspeaker", "speechbrain")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = entry.make_parser(
         "import-model",
-        summary="Make a model file of a checkpoint that WeSpeaker or 3D-Speaker published.",
+        summary="Make a model file of a checkpoint that the reference system, WeSpeaker, 3D-Speaker or SpeechBrain "
+                "published.",
         example="import-model --from 3dspeaker campplus_cn_en_common.pt campplus.safetensors",
         formats=FORMATS,
     )

@@ -23,7 +23,10 @@ def num_frames(num_samples: int | torch.Tensor, config: FbankConfig) -> int | to
     """Frames that ``num_samples`` samples give; a tensor of lengths gives a tensor.
 
     With snip_edges: 1 + floor((n - length) / shift), 0 below one frame. Without: round(n / shift).
+    SpeechBrain's: 1 + floor(n / shift), 0 without a sample.
     """
+    if config.filterbank == "speechbrain":
+        return (num_samples + config.frame_shift) // config.frame_shift * (num_samples > 0)
     if config.snip_edges:
         frames = 1 + (num_samples - config.frame_length) // config.frame_shift
         return frames.clamp(min=0) if isinstance(frames, torch.Tensor) else max(frames, 0)
@@ -31,7 +34,9 @@ def num_frames(num_samples: int | torch.Tensor, config: FbankConfig) -> int | to
 
 
 def chunk_samples(chunk_frames: int, config: FbankConfig) -> int:
-    """The fewest samples that give ``chunk_frames`` frames with snip_edges."""
+    """The fewest samples that give ``chunk_frames`` frames: with snip_edges, or SpeechBrain's."""
+    if config.filterbank == "speechbrain":
+        return max((chunk_frames - 1) * config.frame_shift, 1)
     return (chunk_frames - 1) * config.frame_shift + config.frame_length
 
 
@@ -158,6 +163,10 @@ def compute_fbank(
         raise ValueError(f"{samples.shape[-1]} samples are less than one frame of {config.frame_length}")
     if config.dither > 0 and generator is None:
         raise ValueError(f"dither {config.dither} needs a generator")
+    if config.filterbank == "speechbrain":
+        from speakerkit.features.speechbrain_fbank import compute_speechbrain_fbank  # which imports this module
+
+        return compute_speechbrain_fbank(samples, config, lengths, vtln_warp)
     blocks = []
     for first in range(0, total, BLOCK_FRAMES):
         frames = _cut_frames(samples, lengths, config, first, min(first + BLOCK_FRAMES, total))

@@ -21,6 +21,11 @@ def halved(lengths: torch.Tensor | None, stride: int) -> torch.Tensor | None:
     return lengths if lengths is None or stride == 1 else (lengths + 1) // 2
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """x in float32, or in float64 where it is already: statistics lose too much in half precision."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution whose output has ceil(n / stride) steps on both axes.
 
@@ -71,6 +76,12 @@ class ResidualBlock(nn.Module):
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), norm(out_channels))
 
+    @property
+    def folds(self) -> list[tuple[str, str]]:
+        """(convolution, the norm that follows it); in pre-activation blocks the first norm follows a sum."""
+        pairs = [("conv1", "norm2")] if self.pre_activation else [("conv1", "norm1"), ("conv2", "norm2")]
+        return pairs + ([] if self.shortcut is None else [("shortcut.0", "shortcut.1")])
+
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         # The 1x1 convolution's stride is taken by slicing: in torch 2.15 the gradient of a strided
         # 1x1 float32 convolution of fewer than 16 channels, channels last, writes past its memory on a CPU.
@@ -84,10 +95,50 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(x, after)) + shortcut)
 
 
-class ResidualTrunk(nn.Module):
-    """Stem and four stages of residual blocks; channels double and both axes halve from stage to stage."""
+class BottleneckBlock(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions to four times the width, each with a norm, and a shortcut (He et al., 2016)."""
 
-    def __init__(self, base_channels: int, num_blocks: tuple[int, ...], pre_activation: bool, norm):
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int):
+        super().__init__()
+        out_channels = self.expansion * width
+        self.stride = self.time_stride = stride
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = Conv3x3(width, width, stride)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(out_channels)
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    @property
+    def folds(self) -> list[tuple[str, str]]:
+        """(convolution, the norm that follows it)."""
+        pairs = [(f"conv{i}", f"norm{i}") for i in (1, 2, 3)]
+        return pairs + ([] if self.shortcut is None else [("shortcut.0", "shortcut.1")])
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        shortcut = x if self.shortcut is None else self.shortcut(x[:, :, :: self.stride, :: self.stride])
+        x = F.relu(self.norm1(self.conv1(x)))
+        x = F.relu(self.norm2(self.conv2(x, lengths)))
+        return F.relu(self.norm3(self.conv3(x)) + shortcut)
+
+
+class ResidualTrunk(nn.Module):
+    """Stem and four stages of residual blocks; channels double and both axes halve from stage to stage.
+
+    ``make_block`` is called with (in_channels, width, stride); its blocks have ``expansion`` times the width.
+    """
+
+    folds = (("stem", "stem_norm"),)
+
+    def __init__(self, base_channels: int, num_blocks: tuple[int, ...], make_block, norm=nn.BatchNorm2d,
+                 expansion: int = 1):
         super().__init__()
         self.stem = Conv3x3(1, base_channels)
         self.stem_norm = norm(base_channels)
@@ -95,9 +146,8 @@ class ResidualTrunk(nn.Module):
         for stage, count in enumerate(num_blocks):
             width = base_channels << stage
             for index in range(count):
-                stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(ResidualBlock(channels, width, stride, pre_activation, norm))
-                channels = width
+                blocks.append(make_block(channels, width, 2 if stage > 0 and index == 0 else 1))
+                channels = expansion * width
         self.blocks = nn.ModuleList(blocks)
         self.out_channels = channels
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from speakerkit.config import ModelConfig
-from speakerkit.models.blocks import Conv3x3, ResidualBlock, halved
+from speakerkit.models.blocks import Conv3x3, ResidualBlock, at_least_float32, halved
 from speakerkit.models.pooling import pool_over_time
 from speakerkit.models.time_convolution import TimeConv, mean_over_time, segment_means
 
@@ -130,7 +130,7 @@ class CamPlusPlus(nn.Module):
         Returns:
             (batch, embedding_dim) float32, not length-normalised.
         """
-        x, lengths = self.trunk(self.head(features, lengths).float(), lengths)
+        x, lengths = self.trunk(at_least_float32(self.head(features, lengths)), lengths)
         return self.embedding_norm(self.embedding(pool_over_time(x.unsqueeze(3), lengths, self.std_floor)))
 
     @property

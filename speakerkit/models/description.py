@@ -72,6 +72,7 @@ def _front_end_facts(model: ModelConfig, fbank: FbankConfig) -> dict:
 def front_end_in_words(model: ModelConfig, fbank: FbankConfig) -> str:
     """One line: from samples to what the network sees."""
     kind = "log-mel" if fbank.use_log_fbank else "mel"
+    kind = "SpeechBrain's decibel-mel" if fbank.filterbank == "speechbrain" else kind
     parts = [f"{fbank.num_mel_bins} {kind} bins from {fbank.low_freq:g} to {fbank.upper_freq:g} Hz",
              f"{fbank.window_type} windows of {fbank.frame_length_ms:g} ms every {fbank.frame_shift_ms:g} ms",
              f"samples times {fbank.waveform_scale:g}", f"dither {fbank.dither:g}"]

@@ -9,9 +9,13 @@ from speakerkit.config import ModelConfig
 
 # architecture -> module of speakerkit.models, class
 NETWORKS = {
-    "resnet34": ("resnet", "ResNet34"),
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet221", "resnet293"),
+                    ("resnet", "ResNet")),
     "resnet34_reference": ("resnet", "ReferenceResNet34"),
+    "resnet_speechbrain": ("resnet_speechbrain", "SpeechBrainResNet"),
     "campplus": ("campplus", "CamPlusPlus"),
+    **dict.fromkeys(("ecapa", "ecapa_speechbrain"), ("ecapa", "Ecapa")),
+    **dict.fromkeys(("eres2net", "eres2net_huge", "eres2netv2", "eres2netv2_w24s4ep4"), ("eres2net", "ERes2Net")),
 }
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from speakerkit.models.blocks import time_mask
+from speakerkit.models.blocks import at_least_float32, time_mask
 
 SMALLEST_VARIANCE = 1e-30
 
@@ -21,7 +21,7 @@ def pool_over_time(x: torch.Tensor, lengths: torch.Tensor | None, std_floor: flo
 
     The variance is unbiased (n - 1). Of a single step it is taken as 0, where the peers give NaN.
     """
-    x = x.float()
+    x = at_least_float32(x)
     if lengths is None:
         steps = torch.tensor(x.shape[2], device=x.device)
         mean = x.mean(dim=2)
@@ -47,7 +47,7 @@ def pool_over_time_and_frequency(x: torch.Tensor, lengths: torch.Tensor | None, 
     Returns:
         (batch, 2 * channels) float32; the variance is that of the population (n).
     """
-    x = x.float()
+    x = at_least_float32(x)
     if lengths is None:
         mean = x.mean(dim=(2, 3))
         variance = (x - mean[:, :, None, None]).square().mean(dim=(2, 3))
@@ -56,4 +56,28 @@ def pool_over_time_and_frequency(x: torch.Tensor, lengths: torch.Tensor | None, 
         count = (lengths * x.shape[3])[:, None]
         mean = torch.where(mask, x, 0).sum(dim=(2, 3)) / count
         variance = torch.where(mask, x - mean[:, :, None, None], 0).square().sum(dim=(2, 3)) / count
+    return torch.cat([mean, variance.clamp(min=std_floor).sqrt()], dim=1)
+
+
+def pool_by_attention(
+    x: torch.Tensor, weights: torch.Tensor, lengths: torch.Tensor | None, std_floor: float
+) -> torch.Tensor:
+    """Attentive statistics: weighted mean and deviation over time for each channel (arXiv:1803.10963).
+
+    Args:
+        x: (batch, channels, time).
+        weights: (batch, channels, time), any finite values; their softmax over the valid steps weighs.
+        lengths: (batch,) valid time steps, or None.
+        std_floor: the smallest variance.
+
+    Returns:
+        (batch, 2 * channels) float32: all means, then all deviations.
+    """
+    x, weights = at_least_float32(x), at_least_float32(weights)
+    if lengths is not None:
+        mask = time_mask(lengths, x.shape[2])[..., 0]
+        x, weights = torch.where(mask, x, 0), weights.masked_fill(~mask, -torch.inf)
+    weights = weights.softmax(dim=2)
+    mean = (weights * x).sum(dim=2)
+    variance = (weights * (x - mean.unsqueeze(2)).square()).sum(dim=2)
     return torch.cat([mean, variance.clamp(min=std_floor).sqrt()], dim=1)

@@ -1,6 +1,6 @@
-"""ResNet34 speaker networks: features -> embedding.
+"""ResNet speaker networks: features -> embedding.
 
-``ResNet34`` is WeSpeaker's and 3D-Speaker's, ``ReferenceResNet34`` the published CN-Celeb model's
+``ResNet`` is WeSpeaker's and 3D-Speaker's of 18 to 293 layers, ``ReferenceResNet34`` the published CN-Celeb model's
 (FunASR, 5.60 M values). Both work on (batch, num_frames, num_mel_bins) and are exact in padded
 batches: given ``lengths``, an utterance's embedding is the one it has alone.
 """
@@ -12,27 +12,29 @@ import torch.nn.functional as F
 from torch import nn
 
 from speakerkit.config import ModelConfig
-from speakerkit.models.blocks import ResidualTrunk, halved
+from speakerkit.models.blocks import BottleneckBlock, ResidualBlock, ResidualTrunk
 from speakerkit.models.networks import count_parameters, initialise, make_network
 from speakerkit.models.pooling import pool_over_time, pool_over_time_and_frequency
 
-__all__ = ["ReferenceResNet34", "ResNet34", "count_parameters", "initialise", "make_network"]
+__all__ = ["ReferenceResNet34", "ResNet", "count_parameters", "initialise", "make_network"]
 
 
-class ResNet34(nn.Module):
-    """Post-activation trunk, mean and deviation over time, one or two embedding layers."""
+class ResNet(nn.Module):
+    """Post-activation trunk of basic blocks or, from 50 layers on, bottleneck blocks; statistics over time,
+    one or two embedding layers."""
 
     convolutional = ("trunk",)  # the parts before pooling: where nearly all arithmetic is
 
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
         self.std_floor = config.std_floor
-        norm = nn.BatchNorm2d  # eps 1e-5, momentum 0.1
-        self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, pre_activation=False, norm=norm)
-        freq = torch.tensor(num_mel_bins)
-        for _ in range(3):
-            freq = halved(freq, 2)
-        self.embedding = nn.Linear(2 * self.trunk.out_channels * int(freq), config.embedding_dim)
+        if config.architecture in ("resnet18", "resnet34"):
+            make_block, expansion = partial(ResidualBlock, pre_activation=False, norm=nn.BatchNorm2d), 1
+        else:
+            make_block, expansion = BottleneckBlock, BottleneckBlock.expansion
+        self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, make_block, expansion=expansion)
+        bins = -(-num_mel_bins // 8)
+        self.embedding = nn.Linear(2 * self.trunk.out_channels * bins, config.embedding_dim)
         self.second = None
         if config.two_embedding_layers:
             self.second = nn.Sequential(
@@ -79,7 +81,8 @@ class ReferenceResNet34(nn.Module):
         del num_mel_bins  # frequency is pooled away: any number of bins fits
         self.std_floor = config.std_floor
         norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.5)
-        self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, pre_activation=True, norm=norm)
+        make_block = partial(ResidualBlock, pre_activation=True, norm=norm)
+        self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, make_block, norm)
         channels, dim = self.trunk.out_channels, config.embedding_dim
         self.dense = nn.Conv2d(channels, channels, 1)
         self.dense_norm = norm(channels)
@@ -89,7 +92,7 @@ class ReferenceResNet34(nn.Module):
         self.second_norm = nn.BatchNorm1d(dim, eps=1e-3, momentum=0.5)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings; arguments and result as ``ResNet34.forward``."""
+        """Embeddings; arguments and result as ``ResNet.forward``."""
         x, lengths = self.trunk(features, lengths)
         x = self.dense_norm(F.relu(self.dense(x)))
         return self.embedding(pool_over_time_and_frequency(x, lengths, self.std_floor))

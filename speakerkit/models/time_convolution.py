@@ -27,6 +27,30 @@ class TimeConv(nn.Conv1d):
         return super().forward(x if self.kernel_size[0] == 1 else zero_padding(x, lengths))
 
 
+class ReflectConv(nn.Conv1d):
+    """A convolution of odd width whose output has as many steps; beyond an utterance's ends lies its mirror image.
+
+    The mirror leaves the end step out, and goes on to and fro where an utterance is shorter than what
+    is looked at beyond its ends.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, width: int, dilation: int = 1):
+        super().__init__(in_channels, out_channels, width, dilation=dilation)
+        self.reach = dilation * (width // 2)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        if self.reach == 0:
+            return super().forward(x)
+        if lengths is None:
+            lengths = torch.tensor([x.shape[2]], device=x.device)
+        at = torch.arange(-self.reach, x.shape[2] + self.reach, device=x.device)
+        last = (lengths[:, None] - 1).clamp(min=0)  # (batch or 1, 1)
+        at = at.remainder((2 * last).clamp(min=1))
+        at = torch.minimum(at, 2 * last - at).clamp(min=0)  # steps past an utterance's mirror are never used
+        at = at[:, None].expand(x.shape[0], x.shape[1], -1)
+        return super().forward(x.gather(2, at))
+
+
 def mean_over_time(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
     """(batch, channels, 1): the mean over the valid steps."""
     if lengths is None:

@@ -16,6 +16,13 @@ KINDS = {
     "two layers": ModelConfig(**SMALL, two_embedding_layers=True, std_floor=1e-8),
     "reference": ModelConfig(**SMALL, architecture="resnet34_reference", std_floor=1e-12),
     "campplus": ModelConfig(**(SMALL | {"num_blocks": (2, 2, 2)}), architecture="campplus", std_floor=0.0),
+    "bottleneck": ModelConfig(**SMALL, architecture="resnet50"),
+    "ecapa": ModelConfig(**(SMALL | {"base_channels": 16, "num_blocks": (2,)}), architecture="ecapa"),
+    "ecapa_speechbrain": ModelConfig(**(SMALL | {"base_channels": 16, "num_blocks": (2,)}), std_floor=1e-12,
+                                     architecture="ecapa_speechbrain"),
+    "eres2net": ModelConfig(**SMALL, architecture="eres2net", std_floor=1e-8),
+    "eres2netv2": ModelConfig(**SMALL, architecture="eres2netv2", std_floor=1e-8),
+    "resnet_speechbrain": ModelConfig(**SMALL, architecture="resnet_speechbrain", std_floor=1e-5),
 }
 
 

@@ -10,8 +10,17 @@ from speakerkit.io.audio import AudioOptions
 from speakerkit.models import model_file
 from speakerkit.training import train
 
-NARROW = {"campplus": ModelConfig(architecture="campplus", base_channels=4, num_blocks=(2, 2, 1), embedding_dim=16,
-                                  std_floor=0.0)}
+SMALL = {"base_channels": 4, "num_blocks": (1, 1, 1, 1), "embedding_dim": 16}
+NARROW = {
+    "resnet50": ModelConfig(**SMALL, architecture="resnet50"),
+    "resnet_speechbrain": ModelConfig(**SMALL, architecture="resnet_speechbrain", std_floor=1e-5),
+    "campplus": ModelConfig(**(SMALL | {"num_blocks": (2, 2, 1)}), architecture="campplus", std_floor=0.0),
+    "ecapa": ModelConfig(architecture="ecapa", base_channels=16, num_blocks=(2,), embedding_dim=16),
+    "ecapa_speechbrain": ModelConfig(architecture="ecapa_speechbrain", base_channels=16, num_blocks=(2,),
+                                     embedding_dim=16),
+    "eres2net": ModelConfig(**SMALL, architecture="eres2net", std_floor=1e-8),
+    "eres2netv2": ModelConfig(**SMALL, architecture="eres2netv2", std_floor=1e-8),
+}
 
 
 @pytest.mark.parametrize("name", NARROW)

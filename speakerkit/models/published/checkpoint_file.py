@@ -166,6 +166,8 @@ def _check_tensors(state: dict, path: str) -> dict[str, torch.Tensor]:
         if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
             raise DataError(path, f"'{key[:100]}' is {tensor.dtype}, {tensor.layout}; "
                                   "want dense floating-point weights")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise DataError(path, f"'{key[:100]}' claims {list(tensor.shape)}, more values than are stored")
         tensors[key] = tensor
     if not tensors:
         raise DataError(path, "holds no weights")

@@ -21,7 +21,8 @@ def convert(tensors: Tensors, recipe: Recipe, path: str | os.PathLike) -> nn.Mod
         DataError: a missing or unexpected key, another shape, a value that isn't finite; told in the
             checkpoint's own names.
     """
-    network = make_network(recipe.model, recipe.fbank.num_columns).eval()
+    with torch.device("meta"):  # names and shapes only: a checkpoint may claim a network of any size
+        network = make_network(recipe.model, recipe.fbank.num_columns)
     wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     theirs = {name: published_name(name, recipe.scheme) for name in wanted}
     missing = [key for key in theirs.values() if key not in tensors]
@@ -29,17 +30,21 @@ def convert(tensors: Tensors, recipe: Recipe, path: str | os.PathLike) -> nn.Mod
     if missing or unexpected:
         raise DataError(path, f"doesn't fit a {recipe.kind}: {len(missing)} keys missing {missing[:MOST_TOLD]}, "
                               f"{len(unexpected)} unexpected {unexpected[:MOST_TOLD]}")
-    # Shapes before values: a tensor may claim far more values than the file holds.
-    converted = {name: _as_ours(tensors[key], wanted[name], key, path) for name, key in theirs.items()}
+    converted = {
+        name: _as_ours(tensors[key], wanted[name], key, path, recipe.frequency_first) for name, key in theirs.items()
+    }
+    network = make_network(recipe.model, recipe.fbank.num_columns).eval()
     load_tensors(network, converted, path)
     return network
 
 
-def _as_ours(tensor: torch.Tensor, wanted: torch.Tensor, key: str, path: str | os.PathLike) -> torch.Tensor:
+def _as_ours(
+    tensor: torch.Tensor, wanted: torch.Tensor, key: str, path: str | os.PathLike, frequency_first: bool
+) -> torch.Tensor:
     """A weight as our network holds it: images as (time, frequency), 1x1 convolutions over one step as layers."""
     shown = list(tensor.shape)
-    if tensor.dim() == 4:
-        tensor = tensor.transpose(2, 3)  # theirs are (frequency, time)
+    if tensor.dim() == 4 and frequency_first:
+        tensor = tensor.transpose(2, 3)
     if tensor.dim() == 3 and wanted.dim() == 2 and tensor.shape[2] == 1:
         tensor = tensor.squeeze(2)
     if tensor.shape != wanted.shape:

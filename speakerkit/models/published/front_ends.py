@@ -1,11 +1,26 @@
 """From samples to what the network sees, in each system that publishes checkpoints."""
 
-from speakerkit.config import FbankConfig
+from dataclasses import dataclass
 
-# source -> filterbank. Per-utterance mean removal hides the waveform's scale, but for quiet sounds:
-# on [-1, 1] they reach the floor of the logarithm (checkpoint-wide; up to a quarter of all bins).
+from speakerkit.config import SPEECHBRAIN_FBANK, FbankConfig
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """A filterbank, and whether each utterance's mean is removed."""
+
+    fbank: FbankConfig
+    mean_norm: bool = True
+
+
+# Mean removal hides the waveform's scale, but not in quiet sounds: on [-1, 1] they reach the floor of
+# the logarithm (up to a quarter of all bins of a quiet recording).
 FRONT_ENDS = {
-    "wespeaker": FbankConfig(window_type="hamming"),
-    "3dspeaker": FbankConfig(waveform_scale=1.0),
+    "reference": FrontEnd(FbankConfig(dither=1.0), mean_norm=False),
+    "wespeaker": FrontEnd(FbankConfig(window_type="hamming")),
+    "3dspeaker": FrontEnd(FbankConfig(waveform_scale=1.0)),
+    "speechbrain": FrontEnd(
+        FbankConfig(filterbank="speechbrain", low_freq=0.0, waveform_scale=1.0, **SPEECHBRAIN_FBANK)
+    ),
 }
 SOURCES = tuple(FRONT_ENDS)

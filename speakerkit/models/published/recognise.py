@@ -1,17 +1,21 @@
 """Which system and network a checkpoint is from: its keys and shapes say most, the caller the rest."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from speakerkit.config import FbankConfig, ModelConfig
-from speakerkit.errors import DataError
+from speakerkit.config import ARCHITECTURES, FbankConfig, ModelConfig
+from speakerkit.errors import ConfigError, DataError
+from speakerkit.models.eres2net import SHAPES
 from speakerkit.models.published import names
-from speakerkit.models.published.front_ends import FRONT_ENDS
+from speakerkit.models.published.front_ends import FRONT_ENDS, FrontEnd
 
 Tensors = dict[str, torch.Tensor]
+# Prefixes of keys that belong to training only, where they lie beside the network's.
+CLASSIFIERS = ("projection.", "decoder.output_dense.", "classifier.")
 
 
 @dataclass(frozen=True)
@@ -23,59 +27,171 @@ class Recipe:
     model: ModelConfig
     fbank: FbankConfig
     scheme: Sequence[names.Rule]
+    frequency_first: bool  # its images are (frequency, time)
     left_out: tuple[str, ...]  # keys of the classification layer
     note: str = ""  # what was assumed, to be told
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A network, by the key that only it has."""
+    """A network, by keys that only it has."""
 
     name: str
-    sign: str
-    sources: tuple[str, ...]  # the first is the one assumed where nothing else tells
-    describe: Callable[[Tensors, str], tuple[ModelConfig, Sequence[names.Rule]]]
+    signs: tuple[str, ...]
+    std_floors: dict[str, float]  # source -> the variance's floor; the first source is the likeliest
+    describe: Callable[[Tensors], tuple[dict, Sequence[names.Rule]]]  # options of [model], our names to theirs
+    frequency_first: bool = True
 
 
-def _rows(tensors: Tensors, key: str) -> int:
-    return tensors[key].shape[0] if key in tensors and tensors[key].dim() else 0
+def _size(tensors: Tensors, key: str, axis: int = 0) -> int:
+    """A tensor's length along an axis; 0 where it has none, which no network has."""
+    return tensors[key].shape[axis] if key in tensors and tensors[key].dim() > axis else 0
 
 
-def _campplus(tensors: Tensors, source: str) -> tuple[ModelConfig, Sequence[names.Rule]]:
-    model = ModelConfig(
-        architecture="campplus",
-        embedding_dim=_rows(tensors, "xvector.dense.linear.weight"),
-        std_floor={"3dspeaker": 0.0, "wespeaker": 1e-7}[source],
-    )
-    return model, names.CAMPPLUS
+def _blocks(tensors: Tensors, pattern: str) -> tuple[int, ...]:
+    """Blocks a stage, from keys such as 'layer2.3.'; stages in order."""
+    stages: dict[int, set] = {}
+    for key in tensors:
+        if (found := re.match(pattern, key)) is not None:
+            stages.setdefault(int(found[1]), set()).add(int(found[2]))
+    return tuple(len(stages[stage]) for stage in sorted(stages))
 
 
-KINDS = (Kind("CAM++", "xvector.block1.tdnnd1.linear1.weight", ("3dspeaker", "wespeaker"), _campplus),)
-CLASSIFIERS = ("projection.",)  # prefixes of keys that belong to training only; WeSpeaker keeps them in the file
+def _architecture(blocks: tuple[int, ...], family: Sequence[str]) -> str:
+    """The architecture with so many blocks, or the family's first with blocks of its own."""
+    return next((name for name in family if ARCHITECTURES[name][1] == blocks), family[0])
 
 
-def recognise(tensors: Tensors, path: str | os.PathLike, source: str | None = None) -> Recipe:
+def _resnet(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    blocks = _blocks(tensors, r"layer(\d)\.(\d{1,3})\.")
+    bottleneck = "layer1.0.conv3.weight" in tensors
+    family = ("resnet50", "resnet101", "resnet152", "resnet221", "resnet293") if bottleneck else (
+        "resnet34", "resnet18")
+    two_layers = "seg_2.weight" in tensors
+    options = {
+        "architecture": _architecture(blocks, family), "num_blocks": blocks, "two_embedding_layers": two_layers,
+        "base_channels": _size(tensors, "conv1.weight"), "embedding_dim": _size(tensors, "seg_1.weight"),
+    }
+    return options, names.resnet(blocks)
+
+
+def _eres2net(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    base, blocks = _size(tensors, "conv1.weight"), _blocks(tensors, r"layer(\d)\.(\d{1,3})\.")
+    version = 2 if "layer3_ds.weight" in tensors else 1
+    parts = len({key for key in tensors if re.fullmatch(r"layer1\.0\.convs\.\d+\.weight", key)})
+    expansion = _size(tensors, "layer1.0.conv3.weight") // max(base, 1)
+    architecture = next(
+        (name for name, shape in SHAPES.items()
+         if (shape.parts, shape.expansion, len(shape.fused_stages) == 3) == (parts, expansion, version == 1)), None)
+    if architecture is None:
+        raise ValueError(f"its blocks have {parts} parts and {expansion} times the width, as no published ERes2Net")
+    options = {"architecture": architecture, "num_blocks": blocks, "base_channels": base,
+               "embedding_dim": _size(tensors, "seg_1.weight")}
+    return options, names.eres2net(blocks, version)
+
+
+def _reference(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    blocks = _blocks(tensors, r"encoder\.block_(\d)\.layer_(\d{1,3})\.")
+    options = {"architecture": "resnet34_reference", "num_blocks": blocks, "mean_norm": False,
+               "base_channels": _size(tensors, "encoder.pre_conv.weight"),
+               "embedding_dim": _size(tensors, "decoder.resnet1_dense.weight")}
+    return options, names.reference(blocks)
+
+
+def _campplus(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    blocks = _blocks(tensors, r"xvector\.block(\d)\.tdnnd(\d{1,3})\.")
+    options = {"architecture": "campplus", "num_blocks": blocks, "base_channels": _size(tensors, "head.conv1.weight"),
+               "embedding_dim": _size(tensors, "xvector.dense.linear.weight")}
+    return options, names.CAMPPLUS
+
+
+def _wespeaker_ecapa(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    pooled = _size(tensors, "conv.weight")
+    options = {
+        "architecture": "ecapa", "base_channels": _size(tensors, "layer1.conv.weight"), "pooled_channels": pooled,
+        "num_blocks": (len({key.split(".")[0] for key in tensors if ".se_res2block." in key}),),
+        "embedding_dim": _size(tensors, "linear.weight"),
+        "global_context": _size(tensors, "pool.linear1.weight", 1) != pooled,
+    }
+    return options, names.WESPEAKER_ECAPA
+
+
+def _speechbrain_ecapa(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    pooled = _size(tensors, "mfa.conv.conv.weight")
+    options = {
+        "architecture": "ecapa_speechbrain", "base_channels": _size(tensors, "blocks.0.conv.conv.weight"),
+        "num_blocks": (len({key.split(".")[1] for key in tensors if ".se_block." in key}),),
+        "pooled_channels": pooled, "embedding_dim": _size(tensors, "fc.conv.weight"),
+        "global_context": _size(tensors, "asp.tdnn.conv.conv.weight", 1) != pooled,
+    }
+    return options, names.SPEECHBRAIN_ECAPA
+
+
+def _speechbrain_resnet(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    blocks = _blocks(tensors, r"layer(\d)\.(\d{1,3})\.")
+    options = {"architecture": "resnet_speechbrain", "num_blocks": blocks,
+               "base_channels": _size(tensors, "conv1.weight"), "embedding_dim": _size(tensors, "fc_embed.weight")}
+    return options, names.speechbrain_resnet(blocks)
+
+
+KINDS = (
+    Kind("reference ResNet34", ("encoder.block_0.layer_0.conv1.weight",), {"reference": 1e-12}, _reference, False),
+    Kind("CAM++", ("xvector.block1.tdnnd1.linear1.weight",), {"3dspeaker": 0.0, "wespeaker": 1e-7}, _campplus),
+    Kind("ERes2NetV2", ("layer3_ds.weight", "layer1.0.convs.0.weight"), {"3dspeaker": 1e-8}, _eres2net),
+    Kind("ERes2Net", ("layer1_downsample.weight", "layer1.0.convs.0.weight"), {"3dspeaker": 1e-8}, _eres2net),
+    Kind("WeSpeaker ECAPA-TDNN", ("layer2.se_res2block.0.conv.weight",), {"wespeaker": 1e-7}, _wespeaker_ecapa),
+    Kind("ECAPA-TDNN", ("blocks.0.conv.conv.weight", "asp_bn.norm.weight"), {"speechbrain": 1e-12, "3dspeaker": 1e-12},
+         _speechbrain_ecapa),
+    Kind("SpeechBrain ResNet", ("norm_stats.weight", "fc_embed.weight"), {"speechbrain": 1e-5}, _speechbrain_resnet,
+         False),
+    Kind("ResNet", ("seg_1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight"),
+         {"wespeaker": 1e-7, "3dspeaker": 1e-8}, _resnet),
+)
+
+
+def recognise(tensors: Tensors, path: str | os.PathLike, source: str | None = None,
+              front_end: FrontEnd | None = None) -> Recipe:
     """The recipe for a checkpoint.
 
     Args:
         tensors: what ``read_checkpoint`` gave.
         path: the file, for messages.
         source: whose checkpoint it is; None takes what its keys say.
+        front_end: from samples to features, where a configuration tells it; else the source's own.
 
     Raises:
-        DataError: a network we don't know, or not one of that source.
+        DataError: a network we don't know, not one of that source, or with impossible sizes.
+        ConfigError: its keys leave open whose it is, and so which front end it needs.
     """
-    kind = next((k for k in KINDS if k.sign in tensors), None)
+    kind = next((k for k in KINDS if all(sign in tensors for sign in k.signs)), None)
     if kind is None:
-        raise DataError(path, f"holds no network we know (its keys begin {sorted(tensors)[:3]}); "
+        raise DataError(path, f"holds no network we know (its keys begin {_shown(tensors)}); "
                               f"want one of {', '.join(k.name for k in KINDS)}")
     left_out = tuple(key for key in tensors if key.startswith(CLASSIFIERS))
     note = ""
     if source is None:
-        source = "wespeaker" if left_out else kind.sources[0]
-        note = f"taken as {source}'s; --from names another"
-    if source not in kind.sources:
-        raise DataError(path, f"is a {kind.name}, which {source} doesn't publish; "
-                              f"want --from {' or '.join(kind.sources)}")
-    model, scheme = kind.describe(tensors, source)
-    return Recipe(source, kind.name, model, FRONT_ENDS[source], scheme, left_out, note)
+        source = _guess(kind, tensors, left_out, path)
+        note = f"taken as {source}'s; --from names another" if len(kind.std_floors) > 1 else ""
+    if source not in kind.std_floors:
+        raise DataError(path, f"is a {kind.name}, which isn't {source}'s; want --from {' or '.join(kind.std_floors)}")
+    front_end = front_end or FRONT_ENDS[source]
+    try:
+        options, scheme = kind.describe(tensors)
+        model = ModelConfig(**({"mean_norm": front_end.mean_norm} | options), std_floor=kind.std_floors[source])
+    except ValueError as error:
+        raise DataError(path, f"is no {kind.name} we know: {error}") from None
+    return Recipe(source, kind.name, model, front_end.fbank, scheme, kind.frequency_first, left_out, note)
+
+
+def _guess(kind: Kind, tensors: Tensors, left_out: tuple[str, ...], path: str | os.PathLike) -> str:
+    """Whose it is: WeSpeaker keeps its classifier in the file, 3D-Speaker's ResNet has two embedding layers."""
+    if "wespeaker" in kind.std_floors and any(key.startswith("projection.") for key in left_out):
+        return "wespeaker"
+    if kind.name == "ResNet" and "seg_2.weight" in tensors:
+        raise ConfigError(f"{os.fspath(path)}: a ResNet with two embedding layers is WeSpeaker's or 3D-Speaker's, "
+                          "and its keys don't tell which; want --from wespeaker or --from 3dspeaker")
+    return next(iter(kind.std_floors))
+
+
+def _shown(tensors: Tensors) -> str:
+    return str([key[:60] for key in sorted(tensors)[:3]])
