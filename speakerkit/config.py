@@ -37,7 +37,6 @@ class FbankConfig:
     1 is what 3D-Speaker's models expect.
     """
 
-    filterbank: str = "kaldi"  # or speechbrain, which has few of Kaldi's options
     sample_rate: int = 16000  # Hz
     frame_length_ms: float = 25.0
     frame_shift_ms: float = 10.0
@@ -58,6 +57,7 @@ class FbankConfig:
     energy_floor: float = 0.0  # floor on the energy column; 0 is no floor
     htk_compat: bool = False  # energy column last
     waveform_scale: float = 32768.0
+    filterbank: str = "kaldi"  # or speechbrain, which has few of Kaldi's options
 
     def __post_init__(self):
         filterbanks = ("kaldi", "speechbrain")
