@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,15 @@ def pytest_report_header(config: pytest.Config) -> str:
     if speech is None:
         return "speech: SYNTHETIC talkers made for this run; SPEAKERKIT_SPEECH_DIR=DIR names a folder of real speech"
     return f"speech: real, {speech}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where exported models are kept in this run: never the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("SPEAKERKIT_CACHE_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -224,5 +233,29 @@ def original_weights() -> Callable[[str], dict]:
                 weight = generator.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
             weights[key] = torch.from_numpy(np.asarray(weight).astype(np.float32))
         return weights
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def draw_network() -> Callable:
+    """``draw_network(config, bins, seed=1)``: evaluation mode, drawn weights, batch norm that does something."""
+    import torch
+    from torch import nn
+
+    from speakerkit.models.networks import initialise, make_network
+
+    def draw(config, bins: int, seed: int = 1) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        network = make_network(config, bins)
+        initialise(network, generator)
+        for module in network.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                module.running_mean.normal_(0, 0.1, generator=generator)
+                module.running_var.uniform_(0.5, 1.5, generator=generator)
+                if module.affine:
+                    nn.init.uniform_(module.weight, 0.8, 1.2, generator=generator)
+                    nn.init.normal_(module.bias, 0, 0.05, generator=generator)
+        return network.eval().requires_grad_(False)
 
     return draw

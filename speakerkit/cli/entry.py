@@ -139,14 +139,20 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """--model, --device and --precision."""
+    """--model, --device, --precision and --backend."""
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="a .safetensors file, an experiment folder or a bundled model's name "
+        help="a .safetensors or .onnx file, an experiment folder or a bundled model's name "
         "(default: $SPEAKERKIT_MODEL, else the bundled model)",
     )
     add_device_options(parser)
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "torch", "onnx", "openvino"),
+        default="auto",
+        help="the library that runs the model (default: auto, the fastest that is installed for the precision)",
+    )
 
 
 def add_vad_option(parser: argparse.ArgumentParser) -> None:

@@ -43,6 +43,7 @@ def eval_eer(args: argparse.Namespace) -> None:
         model=args.model,
         device=args.device,
         precision=args.precision,
+        backend=args.backend,
         nj=args.nj,
         vad=args.vad,
         audio_options=entry.audio_options(args),

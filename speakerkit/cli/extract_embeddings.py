@@ -42,6 +42,7 @@ def extract_embeddings(args: argparse.Namespace) -> None:
         model=args.model,
         device=args.device,
         precision=args.precision,
+        backend=args.backend,
         nj=args.nj,
         vad=args.vad,
         audio_options=entry.audio_options(args),

@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
         formats=FORMATS,
     )
     parser.add_argument("model", metavar="MODEL", nargs="?",
-                        help="a .safetensors file, an experiment folder, a bundled model's name or a training "
+                        help="a .safetensors or .onnx file, an experiment folder, a bundled model's name or a training "
                              "configuration (*.toml); without it $SPEAKERKIT_MODEL, else the bundled model")
     parser.add_argument("--num-classes", type=entry.number(int, 2, 10**9), metavar="N",
                         help="also count a classification layer of N speakers")
@@ -30,6 +30,10 @@ def model_info(args: argparse.Namespace) -> None:
     from speakerkit.models import description
 
     description.describe(args.model, args.report, args.num_classes)
+    if args.report["kind"] == "ONNX model":
+        from speakerkit.inference.extractor import load_extractor
+
+        args.report["golden_cosine"] = load_extractor(args.model).golden_cosine
     for name, value in lines_of(args.report):
         print(name, value)
 

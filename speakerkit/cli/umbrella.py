@@ -20,6 +20,7 @@ VERBS = {
     "eval-eer": ("eval_eer", "EER and minDCF of a model on the cnceleb-eval tarball or folder"),
     "verify-speakers": ("verify_speakers", "are two recordings of the same person?"),
     "import-model": ("import_model", "a published checkpoint as a model of ours"),
+    "export-onnx": ("export_onnx", "a model as ONNX: samples in, embedding out"),
     "model-info": ("model_info", "what a model file or a training configuration is"),
 }
 

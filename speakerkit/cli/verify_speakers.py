@@ -39,7 +39,7 @@ def verify_speakers(args: argparse.Namespace) -> None:
     from speakerkit.jobs import verification
 
     options = verification.VerificationOptions(args.model, args.device, args.precision, args.vad,
-                                               entry.audio_options(args))
+                                               entry.audio_options(args), args.backend)
     verification.verify_speakers(test, args.enrol or enrol, options, args.report)
     for name, text_format in TEXT_FORMATS.items():
         value = args.report[name]

@@ -4,6 +4,8 @@ soxr HQ is flat to 0.9 of the Nyquist frequency and leaks below -130 dB at the p
 torchaudio's default resampler, which leaks at -20 dB.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import soxr
 
@@ -33,6 +35,23 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate:
         return as_float32(samples)
     return convert(samples, float(from_rate), float(to_rate))
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """The same of a signal that comes in blocks, in constant memory; together as long as ``resample`` makes it."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=QUALITY)
+    taken = given = 0
+    for block in blocks:
+        taken += len(block)
+        changed = stream.resample_chunk(as_float32(block))
+        given += len(changed)
+        yield changed
+    missing = max(0, round(taken * to_rate / from_rate) - given)
+    rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:missing]
+    yield np.concatenate([rest, np.zeros(missing - len(rest), np.float32)])
 
 
 def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:

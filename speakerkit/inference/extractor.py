@@ -1,46 +1,75 @@
-"""Samples -> embedding, with the front end that the model file names."""
+"""Samples -> embedding, with the front end that the model file names; which library runs it is chosen here."""
 
 import contextlib
 import os
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
 from speakerkit.errors import RecordingError
-from speakerkit.features.fbank import num_frames
+from speakerkit.features.framing import num_frames
 from speakerkit.features.resample import resample
+from speakerkit.inference.backends import Choice, choose_backend
+from speakerkit.inference.long_recordings import Blocks, embed_long, is_long
 from speakerkit.io.recordings import Recording
 from speakerkit.models import device as devices
-from speakerkit.models import model_file
-from speakerkit.models.folding import prepare_for_inference
-from speakerkit.models.golden import prepare_features
-from speakerkit.models.model_file import ModelInfo
+from speakerkit.models.golden import compare_golden, golden_signal
+from speakerkit.models.model_info import ModelInfo
+
+
+class Runner(Protocol):
+    """What a library that runs a model is asked for; with ``in_parts`` also what ``long_recordings.Parts`` is."""
+
+    in_parts: bool
+
+    def embed(self, samples: np.ndarray) -> np.ndarray:
+        """(num_samples,) float32 at the model's rate, at least one frame, to (embedding_dim,) float32."""
 
 
 @dataclass(frozen=True)
 class Extractor:
     """A loaded model, ready to embed one utterance after another. Safe to call from several threads."""
 
-    network: nn.Module
-    info: ModelInfo
-    path: str
-    sha256: str
-    device: torch.device
-    precision: torch.dtype
+    runner: Runner
+    choice: Choice
+    golden_cosine: float  # to the embedding of a fixed signal that the file holds
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model file says of itself."""
+        return self.choice.info
+
+    @property
+    def path(self) -> str:
+        """The model file."""
+        return self.choice.path
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the whole model file."""
+        return self.choice.sha256
+
+    @property
+    def backend(self) -> str:
+        """torch, onnx or openvino."""
+        return self.choice.backend
+
+    @property
+    def device(self) -> str:
+        """cpu, cuda or cuda:N."""
+        return self.choice.device
+
+    @property
+    def precision_name(self) -> str:
+        """float32, bfloat16 or, of a quantised model, int8."""
+        return self.choice.precision
 
     @property
     def embedding_dim(self) -> int:
         """Values an embedding."""
         return self.info.embedding_dim
 
-    @property
-    def precision_name(self) -> str:
-        """float32 or bfloat16."""
-        return devices.precision_name(self.precision)
-
-    @torch.inference_mode()
     def embed_samples(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
         """The embedding of one whole utterance; the same whatever came before.
 
@@ -54,13 +83,32 @@ class Extractor:
         Raises:
             RecordingError: too-short (less than one frame), nan-embedding, zero-embedding; its path
                 is "samples".
+
+        What is longer than some 20 s is run in overlapping stretches where the architecture allows it:
+        the same embedding, and memory that doesn't grow.
         """
         fbank = self.info.fbank
         samples = resample(samples, sample_rate, fbank.sample_rate)
         if num_frames(len(samples), fbank) < 1:
             raise RecordingError("samples", "too-short", f"{len(samples)} samples; want at least {fbank.frame_length}")
-        features = prepare_features(torch.from_numpy(samples).to(self.device), fbank, self.info.model)
-        embedding = self.network(features.to(self.precision))[0].float().cpu().numpy()
+        if self.runner.in_parts and is_long(len(samples), fbank):
+            return self.embed_blocks(lambda: [samples])
+        embedding = self.runner.embed(samples)
+        check_embedding(embedding, "samples")
+        return embedding
+
+    def embed_blocks(self, blocks: Blocks) -> np.ndarray:
+        """The same of a recording that comes in stretches, in constant memory.
+
+        Args:
+            blocks: called for each of two passes, gives the samples at the model's rate, one after another.
+
+        Raises:
+            RecordingError: as ``embed_samples``, and what ``blocks`` raises.
+        """
+        if not self.runner.in_parts:
+            return self.embed_samples(np.concatenate(list(blocks())), self.info.fbank.sample_rate)
+        embedding = embed_long(self.runner, self.info, blocks)
         check_embedding(embedding, "samples")
         return embedding
 
@@ -74,8 +122,9 @@ def embed_recording(extractor: Extractor, recording: Recording) -> np.ndarray:
     Raises:
         RecordingError: as embed_samples does, under the recording's name.
     """
+    uses_torch = extractor.backend == "torch" and extractor.device == "cpu"
     try:
-        with devices.one_thread() if extractor.device.type == "cpu" else contextlib.nullcontext():
+        with devices.one_thread() if uses_torch else contextlib.nullcontext():
             return extractor.embed_samples(recording.samples, recording.sample_rate)
     except RecordingError as error:  # the extractor knows samples, not where they are from
         raise RecordingError(recording.name, error.reason, error.detail) from None
@@ -93,21 +142,38 @@ def check_embedding(embedding: np.ndarray, path: str) -> None:
         raise RecordingError(path, "zero-embedding", "the network gave zeros only")
 
 
-def load_extractor(model: str | os.PathLike | None, device: str = "auto", precision: str = "auto") -> Extractor:
+def load_extractor(
+    model: str | os.PathLike | None, device: str = "auto", precision: str = "auto", backend: str = "auto"
+) -> Extractor:
     """Load a model for extraction; its weights' SHA-256 and golden vector are checked.
 
     Args:
-        model: what ``models.model_file.find_model`` takes.
+        model: what ``models.model_info.find_model`` takes.
         device: auto, cpu, cuda or cuda:N.
-        precision: auto, float32 or bfloat16.
+        precision: auto, float32, bfloat16 or int8 (an ONNX model that is quantised).
+        backend: auto, torch, onnx or openvino.
 
     Raises:
         DataError: no such model, or one that is damaged.
-        ConfigError: a device that isn't there.
+        ConfigError: a device that isn't there, a library that isn't installed or can't do it.
     """
-    loaded = model_file.load_model(model_file.find_model(model), golden=False)
-    where = devices.choose_device(device)
-    chosen = devices.choose_precision(precision, where)
-    network = prepare_for_inference(loaded.network, where, chosen)
-    model_file.check_golden(network, loaded.info, loaded.path, devices.precision_name(chosen))
-    return Extractor(network, loaded.info, loaded.path, loaded.sha256, where, chosen)
+    return start_extractor(choose_backend(model, device, precision, backend))
+
+
+def start_extractor(choice: Choice) -> Extractor:
+    """Load what was chosen; the golden vector is computed and held against the stored one.
+
+    Raises:
+        DataError: a damaged model, or a machine that computes wrongly.
+    """
+    if choice.backend == "torch":
+        from speakerkit.inference.torch_runner import load_runner
+    elif choice.backend == "onnx":
+        from speakerkit.inference.onnx_runner import load_runner
+    else:
+        from speakerkit.inference.openvino_runner import load_runner
+    runner = load_runner(choice)
+    info = choice.info
+    golden = runner.embed(golden_signal(info.fbank.sample_rate))
+    cosine = compare_golden(golden, info.golden, choice.path, choice.precision)
+    return Extractor(runner, choice, cosine)

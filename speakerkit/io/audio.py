@@ -285,13 +285,18 @@ def segment_span(opened: Opened, start_s: float | None, end_s: float | None, not
     return first, min(total, round(end * rate)) - first
 
 
+def seeks_exactly(opened: Opened) -> bool:
+    """Whether a sample can be gone to: Ogg and MP3 seek with more trust in the file than it deserves, and some WAV
+    codecs can't seek."""
+    return opened.sound.seekable() and opened.info.format not in ("OGG", "MP3")
+
+
 def decode(opened: Opened, first: int, count: int, options: AudioOptions, notes: Counter) -> np.ndarray:
     """(count,) float32 of the chosen channel; fewer only where a truncated recording is accepted."""
     info, name = opened.info, opened.name
     if info.format == "OGG" and not opened.extent.cut and (damage := ogg.find_damage(opened.source)):
         raise RecordingError(name, "unreadable", f"damaged: {damage}")
-    # Ogg and MP3 seek with more trust in the file than it deserves, and some WAV codecs can't seek.
-    begin = first if opened.sound.seekable() and info.format not in ("OGG", "MP3") else 0
+    begin = first if seeks_exactly(opened) else 0
     wanted = first + count - begin
     samples, fault, is_cut = read_samples(opened, begin, wanted, lambda block: choose_channel(block, options.channel))
     place = f"{begin + len(samples)} of {info.num_samples} samples"

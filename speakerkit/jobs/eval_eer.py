@@ -51,6 +51,7 @@ class _Model:
     name: str
     sha256: str
     precision: str
+    backend: str
 
 
 def eval_eer(corpus: str, options: EvaluationOptions, report: dict) -> None:
@@ -91,12 +92,10 @@ def eval_eer(corpus: str, options: EvaluationOptions, report: dict) -> None:
 
 
 def _choose_model(options: ExtractionOptions) -> _Model:
-    from speakerkit.models import device, model_file
+    from speakerkit.inference.backends import choose_backend
 
-    path = model_file.find_model(options.model)
-    name, sha256 = model_file.read_info(path).name, files.sha256_file(path)
-    precision = device.precision_name(device.choose_precision(options.precision, device.choose_device(options.device)))
-    return _Model(os.fspath(path), name, sha256, precision)
+    choice = choose_backend(options.model, options.device, options.precision, options.backend)
+    return _Model(choice.path, choice.info.name, choice.sha256, choice.precision, choice.backend)
 
 
 def _file_name(text: str) -> str:
@@ -113,8 +112,8 @@ def _open_corpus(corpus: str, folder: Path, options: ExtractionOptions) -> dict[
 
 def _manifest(evaluation: EvaluationSet, model: _Model, options: EvaluationOptions, source: dict[str, str]) -> Manifest:
     chosen = options.extraction.audio_options
-    made_with = {**options.point._asdict(), "precision": model.precision, "channel": chosen.channel,
-                 "pcm_rate": chosen.pcm_rate, "min_duration": chosen.min_duration_s,
+    made_with = {**options.point._asdict(), "precision": model.precision, "backend": model.backend,
+                 "channel": chosen.channel, "pcm_rate": chosen.pcm_rate, "min_duration": chosen.min_duration_s,
                  "accept_truncated": chosen.accept_truncated, **vad_facts(options.extraction.vad)}
     utterances = [Utterance(utt_id, path) for utt_id, path in evaluation.recordings.items()]
     inputs = {"model": model.sha256, "trials": evaluation.trials.sha256,
@@ -130,7 +129,8 @@ def _evaluate(evaluation: EvaluationSet, folder: Path, model: _Model, options: E
     files.write_text(folder / "wav.scp", "".join(f"{utt_id} {path}\n" for utt_id, path in
                                                  evaluation.recordings.items()))
     report.update(model=model.name, sha256=model.sha256, precision=model.precision)
-    extract = dataclasses.replace(options.extraction, model=model.path, precision=model.precision)
+    extract = dataclasses.replace(options.extraction, model=model.path, precision=model.precision,
+                                  backend=model.backend)
     found: dict = {}
     try:
         extract_embeddings(folder / "wav.scp", folder / "emb.ark", extract, found)

@@ -1,6 +1,8 @@
 """wav.scp to emb.ark: workers, parts, resume, the list of bad recordings."""
 
+import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import time
@@ -14,7 +16,9 @@ from tqdm import tqdm
 
 from speakerkit import __version__
 from speakerkit.errors import DataError, MachineError, RecordingError, raise_all
+from speakerkit.features.resample import resample_blocks
 from speakerkit.io import ark, audio, files, locks, tables
+from speakerkit.io.audio_stream import LONG_S, AudioStream, StreamFault, open_stream
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.io.files import Manifest
 from speakerkit.jobs import pool
@@ -38,6 +42,7 @@ class ExtractionOptions:
     model: str | None = None
     device: str = "auto"
     precision: str = "auto"
+    backend: str = "auto"
     nj: int = 1
     vad: bool = False  # keep what a detector takes for speech, leave out the rest
     audio_options: audio.AudioOptions = field(default_factory=audio.AudioOptions)
@@ -59,24 +64,44 @@ class _Embedded:
     notes: Counter = field(default_factory=Counter)
 
 
-_extractor = None  # of this process; workers inherit it by fork
+_choice = None  # the model of this process and how it is run
+_extractor = None  # the same, loaded; workers inherit it by fork where the library allows that
 _detector = None
 
 
-def _embed(task: tuple[Utterance, audio.AudioOptions]) -> _Embedded:
-    """One utterance, in a worker."""
-    utterance, options = task
+def _embed(task: tuple[Utterance, audio.AudioOptions, float]) -> _Embedded:
+    """One utterance, in a worker; its length in seconds, as the header says it, decides how it is read."""
+    utterance, options, seconds = task
     notes: Counter = Counter()
     try:
+        stream = None
+        if seconds >= LONG_S and not utterance.joined and _detector is None and _loaded().runner.in_parts:
+            stream = open_stream(utterance.path, options, utterance.start_s, utterance.end_s)
+        if stream is not None:
+            with contextlib.suppress(StreamFault):  # loading it at once says what is wrong
+                duration_s = stream.num_samples / stream.sample_rate
+                return _Embedded(_embed_stream(stream, notes), None, stream.sample_rate, duration_s, duration_s, notes)
+            notes.clear()
         samples, rate = load_utterance(utterance, options, notes)
         speech = samples if _detector is None else _detector.keep_speech(samples, rate, options.min_duration_s)
-        embedding = _extractor.embed_samples(speech, rate)
+        embedding = _loaded().embed_samples(speech, rate)
         return _Embedded(embedding, None, rate, len(samples) / rate, len(speech) / rate, notes)
     except RecordingError as error:  # the extractor knows samples, not where they are from
         return _Embedded(error=RecordingError(utterance.path, error.reason, error.detail), notes=notes)
 
 
-def _describe(task: tuple[Utterance, audio.AudioOptions]) -> str:
+def _embed_stream(stream: AudioStream, notes: Counter) -> np.ndarray:
+    """A long recording, decoded once for its mean and once for its embedding, in constant memory."""
+    model_rate = _choice.info.fbank.sample_rate
+    passes = iter([notes])  # counted once
+
+    def blocks() -> Iterator[np.ndarray]:
+        return resample_blocks(stream.blocks(next(passes, None)), stream.sample_rate, model_rate)
+
+    return _loaded().embed_blocks(blocks)
+
+
+def _describe(task: tuple[Utterance, audio.AudioOptions, float]) -> str:
     return task[0].path
 
 
@@ -136,11 +161,12 @@ def _read_speakers(spk2utt, utterances: list[Utterance]) -> dict[str, list[str]]
 
 def _extract(utterances, listed, emb_ark, options, report, speakers) -> None:
     started = time.monotonic()
-    extractor = _load(options)
-    manifest = _make_manifest(utterances, listed, options, extractor)
+    choice = _choose(options)
+    manifest = _make_manifest(utterances, listed, options, choice)
     outputs = [scp_path(emb_ark)] + (_speaker_outputs(emb_ark) if speakers else [])
-    report.update(output=emb_ark, model=extractor.path, sha256=extractor.sha256, precision=extractor.precision_name)
-    identity = dataclasses.replace(manifest, inputs={"model": extractor.sha256, "device": extractor.device.type})
+    report.update(output=emb_ark, model=choice.path, sha256=choice.sha256, precision=choice.precision,
+                  backend=choice.backend)
+    identity = dataclasses.replace(manifest, inputs={"model": choice.sha256, "device": choice.device})
     place = f"{emb_ark}.parts", identity.to_json()
     if not files.prepare_output(emb_ark, manifest, options.overwrite, outputs):
         if PartFolder.is_there(*place):  # of a run killed at its last step
@@ -157,9 +183,9 @@ def _extract(utterances, listed, emb_ark, options, report, speakers) -> None:
     with tqdm(
         total=len(seconds), desc="extract", unit="utt", dynamic_ncols=True, disable=None if options.show else True
     ) as bar:
-        tally = _fill_parts(parts, seconds, folder, options, extractor, bad, bar)
+        tally = _fill_parts(parts, seconds, folder, options, choice, bad, bar)
     audio.say_notes(tally.notes)
-    say_resampled(tally.rates, extractor.info.fbank.sample_rate)
+    say_resampled(tally.rates, choice.info.fbank.sample_rate)
     report.update(num_utterances=len(utterances) - len(bad.rows), num_bad=len(bad.rows), **bad.counts())
     report.update(audio_seconds=round(tally.audio_s, 3), wall_seconds=round(time.monotonic() - started, 3))
     if options.vad:
@@ -171,35 +197,63 @@ def _extract(utterances, listed, emb_ark, options, report, speakers) -> None:
     if speakers:
         _write_speaker_means(emb_ark, speakers, bad)
     results = {k: report[k] for k in ("num_utterances", "num_bad", "audio_seconds", "speech_seconds") if k in report}
-    model = {"model": extractor.info.name, "model_sha256": extractor.sha256, "precision": extractor.precision_name}
+    model = {"model": choice.info.name, "model_sha256": choice.sha256, "precision": choice.precision}
     model |= vad_facts(options.vad)
     files.write_manifest(emb_ark, manifest, results | model, outputs)
     folder.remove()
-    _say_done(emb_ark, report, extractor, options)
+    _say_done(emb_ark, report, choice, options)
 
 
-def _load(options: ExtractionOptions):
-    """The extractor, in this process with one thread; workers forked from here share it."""
-    global _extractor, _detector
-    import torch
+def _choose(options: ExtractionOptions):
+    """Model and library; loaded in this process, with one thread, where workers forked from here may share it."""
+    global _choice, _extractor, _detector
+    from speakerkit.inference.backends import choose_backend
 
-    from speakerkit.inference.extractor import load_extractor
-    from speakerkit.inference.speech_detector import load_detector
+    _choice, _extractor = choose_backend(options.model, options.device, options.precision, options.backend), None
+    if options.nj == 1 or _choice.backend != "openvino":  # whose threads a fork would lose
+        _set_up(_choice)
+        _loaded()
+    if options.vad:
+        from speakerkit.inference.speech_detector import load_detector
 
-    torch.set_num_threads(1)
-    _extractor = load_extractor(options.model, options.device, options.precision)
-    _detector = load_detector() if options.vad else None
+        _detector = load_detector()
+    else:
+        _detector = None
+    return _choice
+
+
+def _set_up(choice) -> None:
+    """One thread a process, and memory that is kept; what a worker needs to load the model itself."""
+    global _choice
+    from speakerkit.models import device
+
+    _choice = choice
+    device.keep_freed_memory()
+    if choice.backend == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def _loaded():
+    """The extractor of this process, loaded when the first utterance comes."""
+    global _extractor
+    from speakerkit.inference.extractor import start_extractor
+
+    if _extractor is None:
+        _extractor = start_extractor(_choice)
     return _extractor
 
 
-def _make_manifest(utterances, listed, options, extractor) -> Manifest:
-    inputs = {"model": extractor.sha256, "audio (paths, sizes, times)": audio_fingerprint(utterances)}
+def _make_manifest(utterances, listed, options, choice) -> Manifest:
+    inputs = {"model": choice.sha256, "audio (paths, sizes, times)": audio_fingerprint(utterances)}
     for role, table in listed.items():
         if table is not None:
             inputs[role] = files.sha256_file(table)
     chosen = options.audio_options
     made_with = {
-        "precision": extractor.precision_name,
+        "precision": choice.precision,
+        "backend": choice.backend,
         "channel": chosen.channel,
         "pcm_rate": chosen.pcm_rate,
         "min_duration": chosen.min_duration_s,
@@ -236,7 +290,7 @@ class _Tally:
             bad.add(utt_id, RecordingError(*row))
 
 
-def _fill_parts(parts, seconds, folder, options, extractor, bad, bar) -> _Tally:
+def _fill_parts(parts, seconds, folder, options, choice, bad, bar) -> _Tally:
     """Compute the parts that aren't there yet; each is written as soon as its last utterance is done."""
     tally, todo = _Tally(), []
     for number, part in enumerate(parts):
@@ -249,7 +303,8 @@ def _fill_parts(parts, seconds, folder, options, extractor, bad, bar) -> _Tally:
             bar.update(sum(u.utt_id in seconds for u in part))
     if len(todo) < len(parts):
         log.info("%d of %d parts are there from an earlier run", len(parts) - len(todo), len(parts))
-    results = _run(((u, options.audio_options) for _, part, _ in todo for u in part), options, extractor)
+    tasks = ((u, options.audio_options, seconds[u.utt_id]) for _, part, _ in todo for u in part)
+    results = _run(tasks, options, choice)
     began = time.monotonic()
     done_s = 0.0
 
@@ -291,10 +346,10 @@ def _write_part(path: Path, part: list[Utterance], results: Iterator[_Embedded],
     return facts | {"notes": dict(notes), "rates": dict(rates)}
 
 
-def _run(tasks: Iterator, options: ExtractionOptions, extractor) -> Iterator[_Embedded]:
+def _run(tasks: Iterator, options: ExtractionOptions, choice) -> Iterator[_Embedded]:
     """On a CPU one utterance a thread and as many workers as asked for; on a GPU one after another."""
-    nj = options.nj if extractor.device.type == "cpu" else 1
-    return pool.run_tasks(_embed, tasks, nj, pool.use_one_thread, _describe)
+    nj = options.nj if choice.device == "cpu" else 1
+    return pool.run_tasks(_embed, tasks, nj, functools.partial(_set_up, choice), _describe)
 
 
 def _join(emb_ark: str, folder: PartFolder, num_parts: int, wanted: int) -> None:
@@ -325,7 +380,7 @@ def _write_speaker_means(emb_ark: str, speakers: dict[str, list[str]], bad: BadR
             writer.write(spk_id, np.mean(rows, axis=0, dtype=np.float64).astype(np.float32))
 
 
-def _say_done(emb_ark: str, report: dict, extractor, options: ExtractionOptions) -> None:
+def _say_done(emb_ark: str, report: dict, choice, options: ExtractionOptions) -> None:
     wall = report["wall_seconds"]
     log.info(
         "%s of %s utterances, %.2f h of audio, %d bad",
@@ -334,5 +389,5 @@ def _say_done(emb_ark: str, report: dict, extractor, options: ExtractionOptions)
         report["audio_seconds"] / 3600,
         report["num_bad"],
     )
-    log.info("  %s, %s   model %s %s", emb_ark, scp_path(emb_ark).name, extractor.info.name, extractor.sha256[:8])
+    log.info("  %s, %s   model %s %s", emb_ark, scp_path(emb_ark).name, choice.info.name, choice.sha256[:8])
     log.info("  %.1f s, %.0f x real time, %d workers", wall, report["audio_seconds"] / max(wall, 1e-9), options.nj)

@@ -27,6 +27,7 @@ class VerificationOptions:
     precision: str = "auto"
     vad: bool = False  # keep what a detector takes for speech, leave out the rest
     audio_options: audio.AudioOptions = field(default_factory=audio.AudioOptions)
+    backend: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,12 @@ def _count_bad(faults: list[DataError], report: dict) -> None:
 
 
 def _load(options: VerificationOptions):
-    from speakerkit.inference.extractor import load_extractor
+    from speakerkit.inference.backends import choose_backend
+    from speakerkit.inference.extractor import start_extractor
     from speakerkit.models import device
 
     device.keep_freed_memory()
-    return load_extractor(options.model, options.device, options.precision)
+    return start_extractor(choose_backend(options.model, options.device, options.precision, options.backend, few=True))
 
 
 def find_warnings(recordings: list[Recording], model_rate: int) -> list[str]:

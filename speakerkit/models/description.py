@@ -6,8 +6,8 @@ from pathlib import Path
 from speakerkit.config import FbankConfig, ModelConfig, as_dict, read_system
 from speakerkit.errors import ConfigError
 from speakerkit.io import files
-from speakerkit.models import model_file
-from speakerkit.models.resnet import count_parameters, make_network
+from speakerkit.models import onnx_file
+from speakerkit.models.model_info import ModelInfo, find_model, read_info
 
 
 def describe(name: str | os.PathLike | None, facts: dict, num_classes: int | None = None) -> None:
@@ -26,7 +26,7 @@ def describe(name: str | os.PathLike | None, facts: dict, num_classes: int | Non
     if name is not None and Path(name).suffix == ".toml":
         _describe_config(name, facts, num_classes)
     else:
-        _describe_model(model_file.find_model(name), facts, num_classes)
+        _describe_model(find_model(name), facts, num_classes)
 
 
 def _describe_config(path: str | os.PathLike, facts: dict, num_classes: int | None) -> None:
@@ -39,29 +39,47 @@ def _describe_config(path: str | os.PathLike, facts: dict, num_classes: int | No
 
 
 def _describe_model(path: Path, facts: dict, num_classes: int | None) -> None:
-    info = model_file.read_info(path)
-    facts.update(kind="model", path=os.fspath(path), name=info.name)
-    facts.update(_network_facts(info.model, info.fbank, num_classes))
+    info, graph = read_info(path), onnx_file.read_onnx(path)[2] if onnx_file.is_onnx_file(path) else None
+    facts.update(kind="model" if graph is None else "ONNX model", path=os.fspath(path), name=info.name)
+    if graph is None:
+        facts.update(_network_facts(info.model, info.fbank, num_classes))
+    else:  # its batch norm is folded; the sizes are those of the model that it was made from
+        facts.update(architecture=info.model.architecture, embedding_dim=info.embedding_dim,
+                     num_parameters=graph["num_parameters"], num_values=graph["num_values"])
+        facts.update(_classifier_facts(info.model, graph["num_parameters"], num_classes), precision=graph["precision"])
     facts.update(sha256=files.sha256_file(path), weights_sha256=info.weights_sha256, licence=info.licence or None,
                  training_data=info.training_data or None, domain=info.domain or None, threshold=info.threshold,
                  threshold_trials=info.threshold_trials or None)
     facts.update(_front_end_facts(info.model, info.fbank))
     facts.update(calibration=info.calibration, training=info.training, results=info.results)
+    if graph is None:
+        facts["golden_cosine"] = _golden_cosine(path, info)
+
+
+def _golden_cosine(path: Path, info: ModelInfo) -> float:
+    from speakerkit.models import model_file
+
     loaded = model_file.load_model(path, golden=False)
-    facts["golden_cosine"] = model_file.check_golden(loaded.network, info, path, "float32")
+    return model_file.check_golden(loaded.network, info, path, "float32")
 
 
 def _network_facts(model: ModelConfig, fbank: FbankConfig, num_classes: int | None) -> dict:
+    from speakerkit.models.resnet import count_parameters, make_network
+
     num_parameters, num_values = count_parameters(make_network(model, fbank.num_columns))
     facts = {"architecture": model.architecture, "embedding_dim": model.embedding_dim,
              "num_parameters": num_parameters, "num_values": num_values}
-    if num_classes is not None:
-        if num_classes < 2:
-            raise ConfigError(f"{num_classes} classes; want at least 2")
-        # The margin softmax has one weight vector a class and no bias.
-        facts |= {"num_classes": num_classes,
-                  "num_parameters_with_classifier": num_parameters + num_classes * model.embedding_dim}
-    return facts
+    return facts | _classifier_facts(model, num_parameters, num_classes)
+
+
+def _classifier_facts(model: ModelConfig, num_parameters: int, num_classes: int | None) -> dict:
+    if num_classes is None:
+        return {}
+    if num_classes < 2:
+        raise ConfigError(f"{num_classes} classes; want at least 2")
+    # The margin softmax has one weight vector a class and no bias.
+    return {"num_classes": num_classes,
+            "num_parameters_with_classifier": num_parameters + num_classes * model.embedding_dim}
 
 
 def _front_end_facts(model: ModelConfig, fbank: FbankConfig) -> dict:

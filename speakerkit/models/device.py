@@ -55,6 +55,11 @@ def has_fast_bfloat16(device: "torch.device") -> bool:
         import torch
 
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    return cpu_has_bfloat16()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 faster than float32: AMX or AVX512-BF16."""
     return bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
 
 
@@ -79,6 +84,11 @@ def describe_device(device: "torch.device") -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
+    return describe_cpu()
+
+
+def describe_cpu() -> str:
+    """The processor in words, with the best of what it can do."""
     extra = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in cpu_flags()]
     return f"{platform.machine()} CPU" + (f" with {extra[0]}" if extra else "")
 
@@ -112,7 +122,8 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    if not libc.mallopt(M_MMAP_THRESHOLD, 1 << 30):  # before glibc 2.35 half a heap is the most that is taken
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
     libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     libc.mallopt(M_TOP_PAD, 64 << 20)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a model that runs without torch is checked without it
 
 SECONDS = 2.0
 SEED = 1
-LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999}
+LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.9}  # int8: of weights as drawn it is less sure
 
 
 def golden_signal(sample_rate: int) -> np.ndarray:

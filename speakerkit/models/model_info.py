@@ -69,7 +69,8 @@ def _read_header(path: Path) -> dict:
     if 0 < len(text) < size and text.startswith(b"{"):
         raise DataError(path, f"truncated: {len(text)} of {size} bytes of its header")
     if len(text) != size or not text.startswith(b"{"):
-        raise DataError(path, f"is no model file (it starts with {head!r}); want a .safetensors made by speakerkit")
+        wanted = "want a .safetensors or .onnx made by speakerkit"
+        raise DataError(path, f"is no model file (it starts with {head!r}); {wanted}")
     try:
         facts = json.loads(json.loads(text)["__metadata__"][METADATA_KEY])
     except (ValueError, RecursionError):
@@ -91,6 +92,10 @@ def read_info(path: str | os.PathLike) -> ModelInfo:
     Raises:
         DataError: not a model file, damaged, or made by a newer speakerkit.
     """
+    from speakerkit.models import onnx_file
+
+    if onnx_file.is_onnx_file(path):
+        return onnx_file.read_onnx(path)[1]
     return parse_facts(_read_header(Path(path)), path)
 
 
@@ -135,7 +140,7 @@ def find_model(name: str | os.PathLike | None) -> Path:
     """The file that ``--model`` means.
 
     Args:
-        name: a .safetensors file, an experiment folder (its model.safetensors), a bundled model's
+        name: a .safetensors or .onnx file, an experiment folder (its model.safetensors), a bundled model's
             name, or None: $SPEAKERKIT_MODEL, else the bundled default.
 
     Raises:

@@ -53,8 +53,19 @@ class ResNet(nn.Module):
         Returns:
             (batch, embedding_dim) float32, not length-normalised.
         """
-        x, lengths = self.trunk(features, lengths)
-        embedding = self.embedding(pool_over_time(x, lengths, self.std_floor))
+        return self.project(self.statistics(*self.frame_outputs(features, lengths)))
+
+    def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
+        """What is pooled, (batch, channels, steps, freq), and its valid steps; a step is 8 frames."""
+        return self.trunk(features, lengths)
+
+    def statistics(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        """(batch, 2 * channels * freq) means and deviations of ``frame_outputs``."""
+        return pool_over_time(x, lengths, self.std_floor)
+
+    def project(self, statistics: torch.Tensor) -> torch.Tensor:
+        """(batch, embedding_dim) of pooled statistics."""
+        embedding = self.embedding(statistics)
         return embedding if self.second is None else self.second(embedding)
 
     @property
@@ -93,9 +104,20 @@ class ReferenceResNet34(nn.Module):
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Embeddings; arguments and result as ``ResNet.forward``."""
+        return self.project(self.statistics(*self.frame_outputs(features, lengths)))
+
+    def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
+        """What is pooled, (batch, channels, steps, freq), and its valid steps; a step is 8 frames."""
         x, lengths = self.trunk(features, lengths)
-        x = self.dense_norm(F.relu(self.dense(x)))
-        return self.embedding(pool_over_time_and_frequency(x, lengths, self.std_floor))
+        return self.dense_norm(F.relu(self.dense(x))), lengths
+
+    def statistics(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        """(batch, 2 * channels) means and deviations of ``frame_outputs``."""
+        return pool_over_time_and_frequency(x, lengths, self.std_floor)
+
+    def project(self, statistics: torch.Tensor) -> torch.Tensor:
+        """(batch, embedding_dim) of pooled statistics."""
+        return self.embedding(statistics)
 
     @property
     def last_layer(self) -> nn.Linear:

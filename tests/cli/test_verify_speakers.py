@@ -164,7 +164,7 @@ def test_an_unusable_embedding_names_its_recording(recordings, monkeypatch, caps
     info = SimpleNamespace(name="x", training_data="", domain="", threshold=0.5, threshold_trials="",
                            calibration=None, fbank=FbankConfig())
     extractor = SimpleNamespace(info=info, sha256="0" * 64, precision_name="float32", embed_samples=fail,
-                                path="model", device=torch.device("cpu"))
+                                path="model", device="cpu", backend="torch")
     monkeypatch.setattr(verification, "_load", lambda options: extractor)
     verify(*recordings[:2], code=1)
     captured = capsys.readouterr()

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from speakerkit.config import ModelConfig
-from speakerkit.models.networks import initialise, make_network
 
 SMALL = {"base_channels": 4, "num_blocks": (1, 1, 1, 1), "embedding_dim": 16}
 KINDS = {
@@ -35,21 +34,11 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def make_small_network() -> Callable[..., nn.Module]:
+def make_small_network(draw_network) -> Callable[..., nn.Module]:
     """``make_small_network("reference", bins=24)``: evaluation mode, drawn weights, batch norm that does something."""
 
     def make(kind: str = "resnet34", bins: int = 24, seed: int = 1) -> nn.Module:
-        generator = torch.Generator().manual_seed(seed)
-        network = make_network(KINDS[kind], bins)
-        initialise(network, generator)
-        for module in network.modules():
-            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                module.running_mean.normal_(0, 0.1, generator=generator)
-                module.running_var.uniform_(0.5, 1.5, generator=generator)
-                if module.affine:
-                    nn.init.uniform_(module.weight, 0.8, 1.2, generator=generator)
-                    nn.init.normal_(module.bias, 0, 0.05, generator=generator)
-        return network.eval().requires_grad_(False)
+        return draw_network(KINDS[kind], bins, seed)
 
     return make
 

@@ -1,0 +1,151 @@
+"""Which library runs a model, where and in which precision: by the machine, what is installed and what is asked for.
+
+Measured on CPUs, per core, in seconds of audio a second: OpenVINO in bfloat16 10 times eager torch in float32,
+torch in bfloat16 5.9, ONNX Runtime and OpenVINO in float32 1.6 and 1.5, folded torch in float32 1.4.
+"""
+
+import importlib.util
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from speakerkit.errors import ConfigError
+from speakerkit.inference import export_cache
+from speakerkit.io import files
+from speakerkit.models import device as devices
+from speakerkit.models import onnx_file
+from speakerkit.models.model_info import ModelInfo, find_model, read_info
+
+log = logging.getLogger(__name__)
+
+BACKENDS = ("torch", "onnx", "openvino")
+PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+TITLES = {"torch": "torch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under WSL
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model file and how it is run; small enough to hand to worker processes."""
+
+    path: str
+    sha256: str  # of the whole file
+    info: ModelInfo
+    backend: str  # torch, onnx or openvino
+    precision: str  # float32, bfloat16 or int8
+    device: str  # cpu, cuda or cuda:N
+    graph: str | bytes = field(default="", repr=False)  # the ONNX file that is run, or its bytes
+
+
+def choose_backend(
+    model: str | os.PathLike | None,
+    device: str = "auto",
+    precision: str = "auto",
+    backend: str = "auto",
+    few: bool = False,
+) -> Choice:
+    """Decide, and say once what ``auto`` was taken for. Torch isn't imported unless there is a GPU to ask about.
+
+    Args:
+        model, device, precision, backend: as ``extractor.load_extractor`` takes them.
+        few: only some recordings will follow, so what starts fast is better than what runs fast.
+
+    Raises:
+        DataError: no such model, or one that is damaged.
+        ConfigError: what is asked for isn't installed, can't be done or doesn't fit together.
+    """
+    path = os.fspath(find_model(model))
+    is_graph = onnx_file.is_onnx_file(path)
+    if is_graph:
+        _, info, facts = onnx_file.read_onnx(path)
+    else:
+        info, facts = read_info(path), {"precision": "float32"}
+    where = _choose_device(device, is_graph, backend)
+    possible = [name for name in BACKENDS if _is_possible(name, where, is_graph, info, name == backend)]
+    kinds = [(name, kind) for name in possible for kind in _precisions(name, facts["precision"])]
+    wanted = [pair for pair in kinds if backend in ("auto", pair[0]) and precision in ("auto", pair[1])]
+    if not wanted:
+        raise ConfigError(_why_not(path, info, backend, precision, where, is_graph, facts["precision"]))
+    name, kind = min(wanted, key=lambda pair: _rank(*pair, where, few))
+    if "auto" in (precision, backend):
+        left_open = [f"--{option} auto" for option, value in (("precision", precision), ("backend", backend))
+                     if value == "auto"]
+        log.info("%s by %s on %s (%s)", kind, TITLES[name], _describe_place(where), " ".join(left_open))
+    sha256 = files.sha256_file(path)
+    graph: str | bytes = path if is_graph else ""
+    if name != "torch" and not is_graph:
+        graph, info = export_cache.exported(path, sha256)
+    return Choice(path, sha256, info, name, kind, where, graph)
+
+
+def _choose_device(device: str, is_graph: bool, backend: str) -> str:
+    """cpu, or a GPU that torch is then asked for."""
+    on_cpu_only = is_graph or backend in ("onnx", "openvino")
+    if device.startswith("cuda"):
+        if on_cpu_only:
+            what = "an ONNX model" if is_graph else f"--backend {backend}"
+            raise ConfigError(f"--device {device}: {what} runs on the CPU; a GPU takes a .safetensors model and torch")
+        return str(devices.choose_device(device))
+    if device == "cpu" or on_cpu_only or not any(Path(name).exists() for name in GPU_FILES):
+        return "cpu"
+    return str(devices.choose_device("auto"))
+
+
+def is_installed(backend: str) -> bool:
+    """Whether the library is there; it isn't imported."""
+    return importlib.util.find_spec(PACKAGES[backend]) is not None
+
+
+def _is_possible(backend: str, where: str, is_graph: bool, info: ModelInfo, is_asked_for: bool) -> bool:
+    if backend == "torch":
+        return not is_graph
+    return where == "cpu" and is_installed(backend) and (is_graph or export_cache.can_export(info, is_asked_for))
+
+
+def _precisions(backend: str, stored: str) -> tuple[str, ...]:
+    if stored == "int8":
+        return ("int8",)
+    return ("float32",) if backend == "onnx" else ("bfloat16", "float32")
+
+
+def _rank(backend: str, precision: str, where: str, few: bool) -> int:
+    """The place in the order of preference, lower first."""
+    if where != "cpu":
+        return ("bfloat16", "float32").index(precision) ^ (not devices.has_fast_bfloat16(devices.choose_device(where)))
+    fast = devices.cpu_has_bfloat16()
+    order = ["onnx float32", "openvino float32", "torch float32"]
+    if few:
+        order[2:2] = ["openvino bfloat16"] * fast + ["torch bfloat16"] * fast
+    elif fast:
+        order = ["openvino bfloat16", "torch bfloat16", *order]
+    order += ["openvino int8", "onnx int8", "openvino bfloat16", "torch bfloat16"]
+    return order.index(f"{backend} {precision}")
+
+
+def _describe_place(where: str) -> str:
+    if where != "cpu":
+        return devices.describe_device(devices.choose_device(where))
+    return devices.describe_cpu()
+
+
+def _why_not(
+    path: str, info: ModelInfo, backend: str, precision: str, where: str, is_graph: bool, stored: str
+) -> str:
+    """One line on why no library does what is asked for."""
+    if is_graph and backend == "torch":
+        return f"--backend torch: {path} is an ONNX model; want --backend onnx or openvino, or its .safetensors file"
+    if stored == "int8" and precision not in ("auto", "int8"):
+        return f"--precision {precision}: {path} is quantised to int8; want --precision auto, or the unquantised model"
+    if precision == "int8" and stored != "int8":
+        return f"--precision int8: {path} isn't quantised; make one with export-onnx --quantise int8"
+    for name in BACKENDS if backend == "auto" else (backend,):
+        if name != "torch" and not is_installed(name):
+            return f"{PACKAGES[name]} isn't installed; want it to run {path}: pip install 'speakerkit[{name}]'"
+    if backend == "onnx" and precision == "bfloat16":
+        return "--precision bfloat16: ONNX Runtime has no bfloat16 convolutions; want float32, or --backend openvino"
+    if not is_graph and info.fbank.filterbank != "kaldi":
+        return f"--backend {backend}: {path} has {onnx_file.NO_GRAPH}; want --backend torch"
+    if not is_graph and backend != "torch":
+        return f"--backend {backend}: onnx isn't installed; want it to export {path}: pip install 'speakerkit[export]'"
+    return f"--backend {backend} --precision {precision}: nothing here runs {path} so on {where}"

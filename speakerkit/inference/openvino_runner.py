@@ -1,0 +1,128 @@
+"""A model run by OpenVINO, one thread, without torch, in the precision that is asked for.
+
+OpenVINO prepares every new shape anew (24 ms and 3 MB), so lengths are padded up to a grid; the mask in
+the graph keeps the embedding that of the unpadded utterance. Front end, pooling and embedding layer stay
+float32: a filterbank in bfloat16 is unusable, and what is pooled costs nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import openvino
+
+from speakerkit.errors import DataError
+from speakerkit.features.framing import BLOCK_FRAMES, chunk_samples
+from speakerkit.features.graph_names import EMBEDDING, FBANK, FEATURES, FRAME_OUTPUTS, FRAMED, NUM_FRAMES, STATISTICS
+from speakerkit.inference.backends import Choice
+from speakerkit.inference.long_recordings import STEP, can_run_in_parts, embed_long, fbank_blocks
+from speakerkit.models.model_info import ModelInfo
+
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # of a quantised graph: what isn't quantised
+# One thread, not tied to a core: every worker would be tied to the same one.
+SETTINGS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False, "CACHE_DIR": ""}
+# up to so many frames -> lengths are multiples of; no more than an eighth is padding from 256 frames on
+GRID = ((1024, 32), (2048, 64))
+COARSE_GRID = 256  # beyond, for networks that can't be run in parts
+
+
+def padded_length(frames: int) -> int:
+    """The length on the grid that ``frames`` are padded to."""
+    spacing = next((spacing for limit, spacing in GRID if frames <= limit), COARSE_GRID)
+    return -(-frames // spacing) * spacing
+
+
+@dataclass(frozen=True)
+class OpenvinoRunner:
+    """The compiled parts of a graph."""
+
+    info: ModelInfo
+    fbank: openvino.CompiledModel
+    network: openvino.CompiledModel  # to the frame-level outputs, or to the embedding where those aren't known
+    head: openvino.CompiledModel | None
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether long recordings can be run stretch by stretch."""
+        return self.head is not None
+
+    def embed(self, samples: np.ndarray) -> np.ndarray:
+        """(num_samples,) at the model's rate to (embedding_dim,) float32."""
+        if self.in_parts:
+            return embed_long(self, self.info, lambda: [samples])
+        features = np.concatenate(list(fbank_blocks([samples], self.front_end(), self.info.fbank)))
+        if self.info.model.mean_norm:
+            features = features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return self._run_network(features)[0]
+
+    def front_end(self) -> Callable[[np.ndarray], np.ndarray]:
+        """See ``Parts``: one shape, whatever the recording's length."""
+        whole = chunk_samples(BLOCK_FRAMES, self.info.fbank)
+
+        def compute(samples: np.ndarray) -> np.ndarray:
+            frames = 1 + (len(samples) - self.info.fbank.frame_length) // self.info.fbank.frame_shift
+            padded = np.zeros((1, whole), np.float32)
+            padded[0, : len(samples)] = samples[:whole]
+            return run(self.fbank, padded)[0, :frames]
+
+        return compute
+
+    def frame_outputs(self, features: np.ndarray) -> np.ndarray:
+        """See ``Parts``."""
+        return self._run_network(features)[0, :, : -(-len(features) // STEP)]
+
+    def _run_network(self, features: np.ndarray) -> np.ndarray:
+        padded = np.zeros((1, padded_length(len(features)), features.shape[1]), np.float32)
+        padded[0, : len(features)] = features
+        return run(self.network, padded, np.array([len(features)]))
+
+    def project(self, statistics: np.ndarray) -> np.ndarray:
+        """See ``Parts``."""
+        return run(self.head, statistics[None])[0]
+
+
+def run(compiled: openvino.CompiledModel, *inputs: np.ndarray) -> np.ndarray:
+    """The one output, as an array of its own."""
+    request = compiled.create_infer_request()
+    request.infer(list(inputs), share_inputs=True)
+    return request.get_output_tensor(0).data.copy()
+
+
+def load_runner(choice: Choice) -> OpenvinoRunner:
+    """The graph of a model, compiled part by part.
+
+    Raises:
+        DataError: OpenVINO refuses it.
+    """
+    core, info = openvino.Core(), choice.info
+    whole = chunk_samples(BLOCK_FRAMES, info.fbank)
+    columns = info.fbank.num_columns
+    in_parts = can_run_in_parts(info)
+    last = FRAME_OUTPUTS if in_parts else EMBEDDING
+
+    def compile_part(hint: str, output: str, **shapes: list[int]) -> openvino.CompiledModel:
+        part = cut(core.read_model(choice.graph), output, shapes)
+        return core.compile_model(part, "CPU", SETTINGS | {"INFERENCE_PRECISION_HINT": hint})
+
+    try:
+        return OpenvinoRunner(
+            info,
+            compile_part("f32", FBANK, **{FRAMED: [1, whole]}),
+            compile_part(HINTS[choice.precision], last, **{FEATURES: [1, -1, columns], NUM_FRAMES: [1]}),
+            compile_part("f32", EMBEDDING, **{STATISTICS: [1, -1]}) if in_parts else None,
+        )
+    except RuntimeError as error:
+        raise DataError(choice.path, f"OpenVINO refuses it: {' '.join(str(error).split())}") from None
+
+
+def cut(model: openvino.Model, output: str, inputs: dict[str, list[int]]) -> openvino.Model:
+    """The part of a graph that lies between some of its tensors."""
+    made = {name: port for op in model.get_ops() for port in op.outputs() for name in port.get_names()}
+    parameters = []
+    for name, shape in inputs.items():
+        port = made[name]
+        parameter = openvino.op.Parameter(port.get_element_type(), openvino.PartialShape(shape))
+        for target in port.get_target_inputs():
+            target.replace_source_output(parameter.output(0))
+        parameters.append(parameter)
+    return openvino.Model([made[output]], parameters)

@@ -1,0 +1,49 @@
+"""Statistics of frame-level outputs in float64, added up stretch by stretch, as the networks pool them."""
+
+import numpy as np
+
+from speakerkit.config import ModelConfig
+
+
+class TimeStatistics:
+    """Number, mean and sum of squared deviations over time of each channel and frequency."""
+
+    def __init__(self):
+        self.count = 0
+        self.mean: np.ndarray | float = 0.0
+        self.squares: np.ndarray | float = 0.0
+
+    def add(self, outputs: np.ndarray) -> None:
+        """Take in (channels, num_steps, freq) further outputs."""
+        number = outputs.shape[1]
+        if number == 0:
+            return
+        outputs = outputs.astype(np.float64)
+        mean = outputs.mean(axis=1)
+        squares = np.square(outputs - mean[:, None]).sum(axis=1)
+        total, difference = self.count + number, mean - self.mean
+        self.squares = self.squares + squares + np.square(difference) * (self.count * number / total)
+        self.mean = self.mean + difference * (number / total)
+        self.count = total
+
+
+def pooled(statistics: TimeStatistics, config: ModelConfig) -> np.ndarray:
+    """(n,) float32: what ``models.pooling`` gives for the same outputs, all means and then all deviations."""
+    return POOLING[config.architecture](statistics, config.std_floor).astype(np.float32)
+
+
+def _over_time(statistics: TimeStatistics, std_floor: float) -> np.ndarray:
+    variance = statistics.squares / max(statistics.count - 1, 1) + std_floor
+    return np.concatenate([statistics.mean.ravel(), np.sqrt(variance).ravel()])
+
+
+def _over_time_and_frequency(statistics: TimeStatistics, std_floor: float) -> np.ndarray:
+    mean = statistics.mean.mean(axis=1)
+    between = statistics.count * np.square(statistics.mean - mean[:, None]).sum(axis=1)
+    variance = (statistics.squares.sum(axis=1) + between) / (statistics.count * statistics.mean.shape[1])
+    return np.concatenate([mean, np.sqrt(np.maximum(variance, std_floor))])
+
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet221", "resnet293")
+# The architectures whose frame-level outputs see a bounded stretch of time and are pooled by plain statistics.
+POOLING = {**dict.fromkeys(RESNETS, _over_time), "resnet34_reference": _over_time_and_frequency}
