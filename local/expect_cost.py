@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from alimeeting_corpus import FIELDS, find_folder
+from alimeeting_files import FIELDS, find_folder
 from prepare_cnceleb import CNCELEB1, CNCELEB2, audio_files, find_tree
 from speakerkit.cli import entry
 from speakerkit.errors import DataError

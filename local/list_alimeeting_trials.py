@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from alimeeting_corpus import Corpus, ReadOptions, Session, read_corpus
+from alimeeting_corpus import Corpus, Session, read_corpus
 from alimeeting_data import Utterance, describe, find_stretches, make_utterances, person_and_time, write_utterances
 from alimeeting_protocol import (
     CONDITIONS,
@@ -21,7 +21,7 @@ from alimeeting_protocol import (
     list_pairs,
     speakers_in_several_sessions,
 )
-from prepare_alimeeting import add_reading_options, check_disjoint, tell_faults
+from prepare_alimeeting import add_reading_options, check_disjoint, read_options, tell_faults
 from prepare_cnceleb import validate
 from speakerkit.cli import entry
 from speakerkit.errors import DataError
@@ -151,7 +151,7 @@ def list_trials(args: argparse.Namespace) -> None:
 
     corpus_dir, folder = Path(args.corpus_dir), Path(args.protocol_dir)
     subsets = ("Train", "Test") if args.held_out > 0 else ("Test",)
-    corpus = read_corpus(corpus_dir, subsets, ReadOptions(args.fields, args.strict, args.keep_defective))
+    corpus = read_corpus(corpus_dir, subsets, read_options(args))
     tell_faults(corpus, entry.max_bad(args), args.report)
     check_disjoint(corpus.sessions, corpus_dir)
     if not corpus.of("Test"):

@@ -34,7 +34,7 @@ CARD = """\
 
 The decision threshold, cosine {threshold:.4f}, is the EER threshold of "{threshold_source}".
 
-{text}
+{calibration}{text}
 """
 
 
@@ -78,11 +78,37 @@ def package(args: argparse.Namespace) -> None:
             results={n: {k: r[k] for k in kept if k in r} for n, r in results.items()},
             training=info.training | {"commit": args.commit or git_commit(), "command": args.command},
         )
+    if args.calibrate:
+        info = dataclasses.replace(info, calibration=calibrate(*args.calibrate))
     info = model_file.save_model(args.output, model.network, info, half=True)
     args.report |= {"output": args.output, "weights_sha256": info.weights_sha256}
     if results:
         card = make_card(info, results, count_parameters(model.network)[0], Path(args.text).read_text(encoding="utf-8"))
         write_text(Path(args.output).with_suffix(".md"), card)
+
+
+def calibrate(trials_path: str, scores_path: str) -> dict:
+    """The map of scores to log-likelihood ratios that these trials give, as a model file holds it."""
+    from speakerkit.jobs import scoring
+    from speakerkit.scoring.calibration import fit_calibration
+
+    scored = scoring.read_scored_trials(trials_path, scores_path, scoring.ScoringOptions())
+    fitted = fit_calibration(scored.scores, scored.trials.is_target)
+    num_target = int(scored.trials.is_target.sum())
+    return fitted.to_dict() | {
+        "p_target": 0.5,
+        "num_target": num_target,
+        "num_nontarget": len(scored.trials) - num_target,
+        "trials_sha256": scored.trials.sha256,
+    }
+
+
+def calibration_in_words(calibration: dict | None) -> str:
+    """A paragraph for the card; nothing where the model has no calibration."""
+    if calibration is None:
+        return ""
+    return (f"On the same trials a cosine means a log-likelihood ratio of {calibration['scale']:.3f} * cosine "
+            f"{calibration['offset']:+.3f} (natural logarithm; prior-weighted logistic regression at 0.5).\n\n")
 
 
 def origins(training: dict) -> list[tuple[str, str]]:
@@ -124,6 +150,7 @@ def make_card(info, results: dict[str, dict], num_parameters: int, text: str) ->
         threshold=info.threshold,
         threshold_source=info.threshold_trials,
         text=rest,
+        calibration=calibration_in_words(info.calibration),
         weights_sha256=info.weights_sha256,
         **{k: training[k] for k in ("num_steps", "seconds", "precision", "seed", "version", "commit", "command")},
     )
@@ -139,6 +166,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("output", metavar="OUT.safetensors", help="the file to write; the card is OUT.md")
     parser.add_argument("--result", nargs=2, action="append", metavar=("NAME", "RESULT"),
                         help="what score-trials --json wrote; the first gives the threshold")
+    parser.add_argument("--calibrate", nargs=2, metavar=("TRIALS", "SCORES"),
+                        help="scored trials that map cosines to log-likelihood ratios")
     parser.add_argument("--text", metavar="FILE", help="words for the card: a paragraph on top, the rest at its end")
     parser.add_argument("--command", default="", help="the command that trained it")
     parser.add_argument("--commit", default="", help="the commit it was trained at (default: this checkout's)")

@@ -12,17 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from alimeeting_corpus import (
-    FIELDS,
-    OVERHANGING,
-    SETS,
-    Corpus,
-    ReadOptions,
-    Session,
-    gender_conflicts,
-    read_corpus,
-)
+from alimeeting_corpus import OVERHANGING, Corpus, ReadOptions, Session, gender_conflicts, read_corpus
 from alimeeting_data import Utterance, find_stretches, make_utterances, write_utterances
+from alimeeting_files import FIELDS, SETS
 from alimeeting_protocol import HELD_OUT_SHARE, hold_out, speakers_in_several_sessions
 from prepare_cnceleb import tell_counts, validate
 from speakerkit.cli import entry
@@ -127,7 +119,7 @@ def prepare(args: argparse.Namespace) -> None:
         raise ConfigError(f"--max-duration {args.max_duration:g} is less than twice --min-duration "
                           f"{args.min_duration:g}: the parts of a long stretch would be too short")
     corpus_dir, data_dir = Path(args.corpus_dir), Path(args.data_dir)
-    corpus = read_corpus(corpus_dir, args.sets, ReadOptions(args.fields, args.strict, args.keep_defective))
+    corpus = read_corpus(corpus_dir, args.sets, read_options(args))
     tell_faults(corpus, entry.max_bad(args), args.report)
     check_disjoint(corpus.sessions, corpus_dir)
     subsets = [subset for subset in SETS if corpus.of(subset)]
@@ -174,7 +166,7 @@ def words(known: tuple[str, ...]):
 
 
 def add_reading_options(parser: argparse.ArgumentParser, sets: bool = True) -> None:
-    """--fields, --strict, --keep-defective, --held-out, --max-bad and, if wanted, --sets."""
+    """What `read_options` reads, --held-out, --max-bad and, if wanted, --sets."""
     if sets:
         parser.add_argument("--sets", type=words(SETS), default=SETS, metavar="Train,Eval,Test",
                             help="which are made, if they are there (default: all)")
@@ -186,7 +178,13 @@ def add_reading_options(parser: argparse.ArgumentParser, sets: bool = True) -> N
     parser.add_argument("--strict", action="store_true", help="refuse what is odd in a TextGrid")
     parser.add_argument("--keep-defective", action="store_true",
                         help="use sessions whose annotation doesn't match their audio, trimmed to it")
+    parser.add_argument("--encoding", metavar="NAME", help="of the TextGrids, where they are neither UTF-8 nor UTF-16")
     entry.add_max_bad_option(parser, "faulty sessions")
+
+
+def read_options(args: argparse.Namespace) -> ReadOptions:
+    """How the corpus is read, by what `add_reading_options` added."""
+    return ReadOptions(args.fields, args.encoding, args.strict, args.keep_defective)
 
 
 def main(argv: list[str] | None = None) -> int:

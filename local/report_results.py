@@ -46,6 +46,18 @@ def nontarget_rows(name: str, result: dict) -> list[tuple[str, ...]]:
     return rows
 
 
+def tell_protocol(name: str, result: dict) -> str:
+    """What a result was measured on, as a line; nothing where that isn't known."""
+    protocol = result.get("protocol")
+    if not protocol:
+        return ""
+    told = (f"- {name}: {Path(protocol['trials']).name} (SHA-256 {protocol['trials_sha256'][:8]}), enrolment by "
+            f"{protocol['enrolment']}")
+    if protocol.get("model"):
+        told += f", model {protocol['model']} (SHA-256 {protocol['model_sha256'][:8]}, {protocol['precision']})"
+    return f"{told}\n"
+
+
 def format_table(rows: list[tuple[str, ...]]) -> str:
     """A Markdown table whose columns line up."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -70,12 +82,15 @@ def report(args: argparse.Namespace) -> None:
     from speakerkit.io.plots import draw_det
     from speakerkit.scoring.det_plot import det_ticks
 
-    rows = []
-    for name, _, _, result in args.scored:
-        rows.append(table_row(name, read_result(result)))
-        rows += [row for other, path in args.broken_down if other == name
-                 for row in nontarget_rows(name, read_result(path))]
+    rows, protocols = [], ""
+    for name, _, _, path in args.scored:
+        result = read_result(path)
+        rows.append(table_row(name, result))
+        protocols += tell_protocol(name, result)
+        rows += [row for other, broken_down in args.broken_down if other == name
+                 for row in nontarget_rows(name, read_result(broken_down))]
     table = format_table([HEADER, *rows])
+    table += f"\n{protocols}" if protocols else ""
     if args.seconds is not None:
         table += f"\n{args.seconds / 60:.1f} minutes\n"
     write_text(args.table, table)

@@ -1,5 +1,6 @@
 """recipes/alimeeting/run.sh from AliMeeting's layout to the table, as a user runs it."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -7,6 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
+import archive_list
+import prepare_mini
+from alimeeting_files import find_folder
+
+ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.timeout(900)  # seconds; about 40 on two idle cores
 
 CHANCE_PERCENT = 50.0
@@ -97,8 +103,6 @@ def test_from_the_corpus_to_the_table(tmp_path, options, run_recipe):
 
 
 def test_the_classes_of_the_reference(tmp_path, corpus, options, run_recipe, speech_files):
-    import prepare_mini  # local/
-
     speakers = [paths[:6] for paths in speech_files.values()][:4]
     prepare_mini.lay_out_cnceleb(tmp_path / "cnceleb", speakers[:1], speakers[1:2], speakers[2:])
     for name in ("dev/dev.lst", "data/id00000"):  # one whom the reference hasn't
@@ -119,6 +123,17 @@ def test_the_classes_of_the_reference(tmp_path, corpus, options, run_recipe, spe
     assert "train_all has 20 speakers; expected: 3465" in result.stderr
     assert sorted(path.name for path in (tmp_path / "data/protocol").glob("*.*-*")) == [
         "test.far-far", "test.near-far", "test.near-near"]
+
+
+def test_the_archives_unpack_to_what_is_prepared(tmp_path):
+    archives = archive_list.read_archives(str(ROOT / "recipes/alimeeting/archives.toml"))
+    for subset, field in itertools.product(("Train", "Eval", "Test"), ("far", "near")):
+        inside = [archive.folder if subset == "Train" else f"{archive.folder}/{subset}_Ali_{field}"
+                  for archive in archives if archive.folder.startswith(f"{subset}_Ali")]
+        for folder in inside:
+            (tmp_path / folder / "audio_dir").mkdir(parents=True, exist_ok=True)
+        assert find_folder(tmp_path, subset, field) in [tmp_path / folder for folder in inside]
+    assert all(part.urls[0].startswith("https://") for archive in archives for part in archive.parts)
 
 
 @pytest.mark.parametrize("given, message", [

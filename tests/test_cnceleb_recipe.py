@@ -1,6 +1,8 @@
 """recipes/cnceleb/run.sh from CN-Celeb's layout to the table, as a user runs it."""
 
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -42,15 +44,26 @@ def test_from_the_corpora_to_the_table(tmp_path, options, run_recipe):
     assert list(results) == ["all, concatenated", "all, mean", "speech, concatenated"]
     assert results["all, concatenated"] < CHANCE_PERCENT - BEATS_CHANCE_BY
     assert results["all, mean"] < CHANCE_PERCENT - BEATS_CHANCE_BY
+    assert "- all, mean: trials (SHA-256 " in first.stdout
+    assert "enrolment by mean of embeddings, model exp" in first.stdout
     speech = json.loads((tmp_path / "exp" / "eval" / "speech.json").read_text())
     assert (speech["dcf_p_target"], speech["dcf_c_miss"], speech["dcf_c_fa"]) == (0.01, 10, 1)
+
+    # Short utterances are joined; the trials of a genre are those of the speech subset.
+    assert (tmp_path / "data" / "train" / "utt2utts").exists()
+    conditions = json.loads((tmp_path / "exp" / "eval" / "concat.conditions.json").read_text())
+    cells = conditions["breakdowns"][0]["cells"]
+    assert sum(cell["num_target"] + cell["num_nontarget"] for cell in cells) == conditions["num_trials"]
+    of_speech = [cell for cell in cells if cell["values"][1] == "speech"]
+    assert sum(cell["num_nontarget"] for cell in of_speech) == speech["num_nontarget"]
+    assert "enrol_genre x test_genre" in (tmp_path / "exp" / "eval" / "mean.conditions.md").read_text()
 
     # From stage 4 again nothing is missing; without the embeddings they are made again, the same.
     emb_ark = tmp_path / "exp" / "eval" / "emb.ark"
     embeddings = emb_ark.read_bytes()
     again = run_recipe("cnceleb", *options, "--stage", 4)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("up to date: ") == 5
+    assert again.stderr.count("up to date: ") == 7
     assert rows(again.stdout) == results
     for path in (emb_ark, emb_ark.with_suffix(".scp"), Path(f"{emb_ark}.manifest.json")):
         path.unlink()
@@ -88,3 +101,19 @@ def test_a_missing_corpus_is_told_before_anything_is_made(tmp_path, run_recipe):
     assert result.returncode == 1
     assert "nowhere: has no folder CN-Celeb_flac with a data folder in it; --corpus-dir names" in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_archives_are_unpacked_and_the_reference_joins_nothing(tmp_path, corpus, tiny_config, options, run_recipe):
+    for name, folder in (("cn-celeb_v2.tar.gz", "CN-Celeb_flac"), ("cn-celeb2_v2.tar.gz", "CN-Celeb2_flac")):
+        with tarfile.open(corpus / name, "w:gz", compresslevel=1, dereference=True) as archive:
+            archive.add(corpus / folder, folder)
+        shutil.rmtree(corpus / folder)
+    reference = tiny_config.rename(tiny_config.with_name("tiny_reference.toml"))
+    result = run_recipe("cnceleb", *options, "--config", reference, "--stop-stage", 1)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("taken all the same") == 2  # these are no archives of OpenSLR
+    assert "39 of 39 counts are not those of the published corpora" in result.stderr
+    assert not (tmp_path / "data" / "train" / "utt2utts").exists()
+    again = run_recipe("cnceleb", *options, "--config", reference, "--stop-stage", 1)
+    assert again.returncode == 0, again.stderr
+    assert "taken all the same" not in again.stderr and again.stderr.count("up to date: ") == 1

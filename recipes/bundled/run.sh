@@ -83,6 +83,7 @@ if stage 6 "results"; then
   always cat "$eval_dir/results.md"
   once "$exp_dir/.packaged.done" python ../../local/package_model.py --text card.md --commit "$commit" \
     --command "recipes/bundled/run.sh --speech-dir DIR --teacher MODEL" \
+    --calibrate "$data_dir/eval/trials.pairs" "$eval_dir/pairs.scores" \
     --result "one recording against one, 40 speakers" "$eval_dir/pairs.json" \
     --result "mean of three against one, 40 speakers" "$eval_dir/mean.json" \
     "$exp_dir/model.safetensors" "$output_dir/$name.safetensors"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# CN-Celeb 1 and 2 from the unpacked corpora to the equal error rate of a ResNet34.
+# CN-Celeb 1 and 2 from the corpora to the error rates of a ResNet34 by every published protocol.
 # usage: recipes/cnceleb/run.sh --corpus-dir DIR [options]
-# DIR holds CN-Celeb_flac and CN-Celeb2_flac (openslr.org/82). Results: RESULTS.md beside this file.
+# DIR holds CN-Celeb_flac and CN-Celeb2_flac (openslr.org/82) or the archives that unpack to them; --download
+# fetches what is missing. Results: RESULTS.md beside this file.
 
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -10,10 +11,13 @@ cd "$(dirname "$0")"
 stage=1
 stop_stage=100
 corpus_dir=../../corpora/cnceleb
+download=false                          # fetch the corpora first, CC BY-SA 4.0; the space it takes is told
 data_dir=data
 exp_dir=exp/resnet34
 config=../../conf/resnet34.toml
 train_sets=both                         # or cnceleb1: CN-Celeb1 dev without CN-Celeb2
+join_below=auto                         # s; shorter ones of a speaker and genre are joined; auto: 5, reference: 0
+require_published=false                 # refuse corpora whose counts aren't the published ones
 features=fly                            # made while training; or compressed or stored (float32), made before
 speeds=0.9,1.0,1.1                      # of features made before; on the fly the configuration's count
 seed=1
@@ -32,6 +36,12 @@ recordings=(--nj "$nj" --max-bad "$max_bad")
 if $allow_pipes; then recordings+=(--allow-pipes); fi
 replace=()
 if $overwrite; then replace=(--overwrite); fi
+prepare=(--train-sets "$train_sets" --nj "$nj")
+if $require_published; then prepare+=(--require-published); fi
+if [[ $join_below == auto ]]; then
+  join_below=5
+  if [[ $(basename "$config") == *reference* ]]; then join_below=0; fi
+fi
 compress=(--compress)
 train_dir=$data_dir/train_fbank
 case $features in
@@ -41,10 +51,16 @@ case $features in
   *) refuse "--features is '$features'; want fly, compressed or stored" ;;
 esac
 
+if $download; then
+  always python ../../local/download_corpus.py archives.toml "$corpus_dir"
+elif ! $dry_run; then
+  python ../../local/download_corpus.py --offline archives.toml "$corpus_dir"  # unpacks archives that are there
+fi
 python ../../local/expect_cost.py --config "$config" --features "$features" --train-sets "$train_sets" "$corpus_dir" "$exp_dir"
 
 if stage 1 "prepare data"; then
-  once "$data_dir/.prepared.done" python ../../local/prepare_cnceleb.py --train-sets "$train_sets" "$corpus_dir" "$data_dir/train" "$data_dir/eval"
+  once "$data_dir/.prepared.done" python ../../local/prepare_cnceleb.py "${prepare[@]}" --join-below "$join_below" \
+    "$corpus_dir" "$data_dir/train" "$data_dir/eval"
 fi
 
 if stage 2 "fbank with speed perturbation"; then
@@ -68,7 +84,7 @@ if stage 4 "extract embeddings"; then
 fi
 
 # All trials, enrolled by the concatenated file and by the mean of its sources' embeddings; and the
-# trials of genre speech at the reference system's operating point.
+# trials of genre speech at the reference system's operating point. Then by genre and by length.
 if stage 5 "score trials"; then
   once "$eval_dir/.concat.done" score-trials "${replace[@]}" --output "$eval_dir/concat.scores" \
     --json "$eval_dir/concat.json" "$data_dir/eval/trials" "$eval_dir/emb.ark"
@@ -76,6 +92,12 @@ if stage 5 "score trials"; then
     --json "$eval_dir/mean.json" --enrol-map "$data_dir/eval/enroll.map" "$data_dir/eval/trials" "$eval_dir/emb.ark"
   once "$eval_dir/.speech.done" score-trials "${replace[@]}" --output "$eval_dir/speech.scores" \
     --json "$eval_dir/speech.json" --c-miss 10 "$data_dir/eval/trials.speech" "$eval_dir/emb.ark"
+  for form in concat mean; do
+    once "$eval_dir/.$form.broken-down.done" break-down-results --by enrol="$data_dir/eval/utt2genre" test="$data_dir/eval/utt2genre" \
+      --by test="$data_dir/eval/utt2dur:2,5,10" --by enrol="$data_dir/eval/utt2dur:10,20,30" \
+      --enrol-map "$data_dir/eval/enroll.map" --markdown "$eval_dir/$form.conditions.md" --json "$eval_dir/$form.conditions.json" \
+      "$data_dir/eval/trials" "$eval_dir/$form.scores" > /dev/null
+  done
 fi
 
 if stage 6 "results"; then
@@ -85,4 +107,6 @@ if stage 6 "results"; then
     --scored "speech, concatenated" "$data_dir/eval/trials.speech" "$eval_dir/speech.scores" "$eval_dir/speech.json" \
     "$eval_dir/results.md" "$eval_dir/det.png"
   always cat "$eval_dir/results.md"
+  say "by genre and length: $(realpath -m "$eval_dir")/{concat,mean}.conditions.md; the reference's own scripts say of the speech trials:"
+  always compute-metrics --convention reference "$data_dir/eval/trials.speech" "$eval_dir/speech.scores"
 fi

@@ -2,7 +2,7 @@
 
 import argparse
 
-from speakerkit.cli import entry, score_files
+from speakerkit.cli import card_options, entry, score_files
 from speakerkit.errors import ConfigError
 
 CONVENTIONS = ("reference", "wespeaker", "3dspeaker", "espnet", "speechbrain", "kaldi")
@@ -33,21 +33,26 @@ def main(argv: list[str] | None = None) -> int:
         "compute-metrics",
         summary="Print equal error rate and minimum detection cost, a name and a value a line.",
         example="compute-metrics data/eval/trials exp/resnet34/scores --p-target 0.01 --c-miss 10",
-        formats=score_files.FORMATS + QUIRKS)
+        formats=score_files.FORMATS + QUIRKS + "\n" + card_options.CARD_HELP)
     score_files.add_arguments(parser)
     parser.add_argument("--convention", choices=CONVENTIONS,
                         help="print what this toolkit's own script prints for the scores instead")
     entry.add_operating_point_options(parser, fill_in=False)
+    card_options.add_card_options(parser)
+    entry.add_output_options(parser)
     return entry.run(parser, compute_metrics, argv)
 
 
 def compute_metrics(args: argparse.Namespace) -> None:
     from speakerkit.jobs import scoring
 
+    card = card_options.card_options(args, args.model)
     given = (args.p_target, args.c_miss, args.c_fa)
     if args.convention:
         from speakerkit.jobs import conventions
 
+        if card:
+            raise ConfigError("--convention prints what another toolkit would; a card is of our own metrics")
         if any(value is not None for value in given) and not conventions.takes_point(args.convention):
             raise ConfigError(f"--convention {args.convention}: its script has its operating point built in; "
                               "leave --p-target, --c-miss and --c-fa out")
@@ -55,5 +60,11 @@ def compute_metrics(args: argparse.Namespace) -> None:
                                         score_files.scoring_options(args), args.report)
         print(args.report["printed"], end="")
         return
-    scoring.measure_score_file(args.trials, args.scores, score_files.scoring_options(args), args.report)
+    if card:
+        from speakerkit.jobs import cards
+
+        cards.check_options(card, (args.trials, args.scores))
+    scored = scoring.measure_score_file(args.trials, args.scores, score_files.scoring_options(args), args.report)
     print(scoring.format_metrics(args.report), end="")
+    if card:
+        cards.write_card(scored, args.report["protocol"], card)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from speakerkit.cli import entry
+from speakerkit.cli import card_options, entry
 
 FORMATS = """\
 corpus       an archive (.tar.gz, .tar) or a folder that holds, at its top or in eval/:
@@ -11,7 +11,8 @@ corpus       an archive (.tar.gz, .tar) or a folder that holds, at its top or in
                lists/trials.lst.speech
 trials       '<enrol> <test> target|nontarget' (or 1|0) a line; names with or without folder and extension
 output       emb.ark, emb.scp, scores, result.json and result.md in the output folder; an archive is unpacked
-             once, into eval/ there; metrics to standard output, a name and a value a line"""
+             once, into eval/ there; metrics to standard output, a name and a value a line
+""" + "\n" + card_options.CARD_HELP
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     entry.add_output_options(parser)
     entry.add_operating_point_options(parser, c_miss=10.0)
     entry.add_audio_options(parser)
+    card_options.add_card_options(parser, model=False)
     return entry.run(parser, eval_eer, argv)
 
 
@@ -39,6 +41,7 @@ def eval_eer(args: argparse.Namespace) -> None:
     from speakerkit.jobs import eval_eer as job
     from speakerkit.jobs import extraction, scoring
 
+    card = card_options.card_options(args)
     extract = extraction.ExtractionOptions(
         model=args.model,
         device=args.device,
@@ -53,6 +56,6 @@ def eval_eer(args: argparse.Namespace) -> None:
         rerun=entry.command_line(args),
     )
     point = scoring.OperatingPoint(args.p_target, args.c_miss, args.c_fa)
-    options = job.EvaluationOptions(args.output_dir, args.trials, point, extract)
+    options = job.EvaluationOptions(args.output_dir, args.trials, point, extract, card)
     job.eval_eer(args.corpus, options, args.report)
     print(scoring.format_metrics(args.report), end="")

@@ -1,6 +1,7 @@
 """normalize-scores: adaptive score normalisation by a cohort."""
 
 import argparse
+import dataclasses
 
 from speakerkit.cli import entry, score_files
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     score_files.add_embedding_options(parser)
     entry.add_nj_option(parser)
     entry.add_output_options(parser)
-    score_files.add_trials_format_option(parser)
+    score_files.add_format_options(parser)
     entry.add_operating_point_options(parser)
     return entry.run(parser, normalize_scores, argv)
 
@@ -48,7 +49,7 @@ def normalize_scores(args: argparse.Namespace) -> None:
 
     if args.top < 0 or args.top == 1:
         raise ConfigError(f"--top {args.top}: want 2 or more, or 0 for all")
-    how = score_files.embedding_options(args)
+    how = dataclasses.replace(score_files.embedding_options(args), score_format=args.scores_format)
     options = normalisation.NormalisationOptions(args.top, args.sides, args.cohort_map, how, args.nj)
     normalisation.normalise_scores(args.trials, args.scores, args.embeddings, args.cohort, options, args.report,
                                    args.output, args.overwrite)

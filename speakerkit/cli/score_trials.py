@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from speakerkit.cli import entry, score_files
+from speakerkit.cli import card_options, entry, score_files
+from speakerkit.errors import ConfigError
 
 FORMATS = """
 formats:
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         "score-trials",
         summary="Write the cosine of each trial's two embeddings; with labels, also EER and minDCF to standard error.",
         example="score-trials data/eval/trials exp/resnet34/emb.ark --output exp/resnet34/scores",
-        formats=FORMATS)
+        formats=FORMATS + "\n" + card_options.CARD_HELP)
     parser.add_argument("trials", help="the list, or - for standard input")
     parser.add_argument("embeddings", metavar="emb.ark", help="embeddings of every id in the trials")
     score_files.add_embedding_options(parser)
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     entry.add_output_options(parser)
     score_files.add_trials_format_option(parser)
     entry.add_operating_point_options(parser)
+    card_options.add_card_options(parser)
     return entry.run(parser, score_trials, argv)
 
 
@@ -34,9 +36,21 @@ def score_trials(args: argparse.Namespace) -> None:
     from speakerkit.jobs import scoring
 
     options = score_files.embedding_options(args)
+    card = card_options.card_options(args, args.model)
+    if card:
+        from speakerkit.jobs import cards
+
+        if args.output == "-":
+            raise ConfigError("--card names the file of the scores; give --output FILE")
+        if args.trials == "-":
+            raise ConfigError("--card names the file of the trials; it can't be standard input")
+        cards.check_options(card, (args.trials, args.embeddings, args.enrol_embeddings, args.enrol_map, args.output))
     if args.output == "-":
         scoring.score_trials(args.trials, args.embeddings, options, args.report, sys.stdout.buffer)
     else:
         scoring.score_trials_to_file(args.trials, args.embeddings, options, args.report, args.output, args.overwrite)
     sys.stdout.flush()
     print(scoring.format_metrics(args.report), end="", file=sys.stderr)
+    if card:
+        scored = scoring.read_scored_trials(args.trials, args.output, options)
+        cards.write_card(scored, args.report["protocol"], card)

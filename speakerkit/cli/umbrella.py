@@ -15,6 +15,8 @@ VERBS = {
     "score-trials": ("score_trials", "cosine scores for a list of trials"),
     "normalize-scores": ("normalize_scores", "adaptive score normalisation (AS-norm) by a cohort"),
     "compute-metrics": ("compute_metrics", "EER and minDCF of scored trials"),
+    "compare-results": ("compare_results", "two systems on the same trials, with a paired bootstrap test"),
+    "calibrate-scores": ("calibrate_scores", "fit the map from scores to log-likelihood ratios"),
     "break-down-results": ("break_down_results", "EER and minDCF by genre, duration, gender, room, ..."),
     "plot-det": ("plot_det", "DET curves of one or several systems, PNG or SVG"),
     "eval-eer": ("eval_eer", "EER and minDCF of a model on the cnceleb-eval tarball or folder"),

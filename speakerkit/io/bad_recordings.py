@@ -1,5 +1,6 @@
 """The list of recordings that can't be used, and whether that many may be left out."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,3 +67,21 @@ class BadRecordings:
             found[name] = found.get(name, 0) + 1
         return found
 
+
+
+def count_reasons(output: str | os.PathLike) -> dict[str, int] | None:
+    """Reason code -> recordings of the list beside an output; None where there is no list.
+
+    Raises:
+        DataError: a line without its four fields.
+    """
+    path = Path(f"{os.fspath(output)}.bad.tsv")
+    if not path.is_file():
+        return None
+    counts: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()[1:], 2):
+        fields = line.split("\t")
+        if len(fields) != 4:
+            raise DataError(path, f"{len(fields)} fields; wanted id, path, reason and detail", number)
+        counts[fields[2]] = counts.get(fields[2], 0) + 1
+    return counts

@@ -56,9 +56,12 @@ def _wanted(score_format: str) -> str:
 def _find_format(first: list[str], name: str) -> str:
     if len(first) == 3 and first[0].count(JOINT) == 1 and first[2] in LABELS and parse_number(first[1]) is not None:
         return "joined"
+    if len(first) == 3 and _is_label_word(first[2]):
+        raise DataError(name, f"'{first[2]}' is a label and no score: is this the trial list? Its scores stand in "
+                              "another file", 1)
     if len(first) != 4:
         return "score"
-    third, fourth = (text in LABELS and parse_number(text) is None for text in first[2:])  # words, not 0 or 1
+    third, fourth = map(_is_label_word, first[2:])
     if third or fourth:
         return "label-score" if third else "score-label"
     third, fourth = (text in LABELS for text in first[2:])
@@ -66,6 +69,11 @@ def _find_format(first: list[str], name: str) -> str:
         raise DataError(name, f"'{first[2]} {first[3]}': which of them is the label? Give --scores-format "
                               "score-label or label-score", 1)
     return "label-score" if third else "score-label"
+
+
+def _is_label_word(text: str) -> bool:
+    """Whether a text can't be a score: target and nontarget, not 0 and 1."""
+    return text in LABELS and parse_number(text) is None
 
 
 def _columns(first: list[str], score_format: str) -> dict[str, pl.DataType]:

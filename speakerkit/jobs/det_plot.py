@@ -83,7 +83,7 @@ def plot_det(trials_path: str | None, scores_paths: Sequence[str], output: str, 
 def _names(scores_paths: Sequence[str], output: str, options: DetPlotOptions) -> list[str]:
     if plots.picture_format(output) is None:
         raise ConfigError(f"{output}: ends in neither .png nor .svg")
-    names = list(options.names or scores_paths)
+    names = list(options.names or ["standard input" if path == "-" else path for path in scores_paths])
     if len(names) != len(scores_paths):
         raise ConfigError(f"{len(names)} names for {len(scores_paths)} score files; want one each")
     if len(set(names)) != len(names):

@@ -12,11 +12,15 @@ import numpy as np
 
 from speakerkit import __version__
 from speakerkit.errors import DataError
-from speakerkit.io import files
+from speakerkit.io import ark, files
+from speakerkit.io.bad_recordings import count_reasons
 from speakerkit.io.files import Manifest
+from speakerkit.io.score_lines import read_score_lines
+from speakerkit.io.scored_trials import ScoredTrials, match_scores
 from speakerkit.io.scores import write_scores
 from speakerkit.io.trials import Trials
-from speakerkit.jobs import scoring
+from speakerkit.jobs import cards, scoring
+from speakerkit.jobs.cards import CardOptions
 from speakerkit.jobs.embedding_set import load_embeddings
 from speakerkit.jobs.evaluation_set import (
     EvaluationSet,
@@ -43,6 +47,7 @@ class EvaluationOptions:
     trials: str = DEFAULT_TRIALS
     point: OperatingPoint = OperatingPoint(0.01, 10.0, 1.0)
     extraction: ExtractionOptions = field(default_factory=ExtractionOptions)
+    card: CardOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,9 @@ def eval_eer(corpus: str, options: EvaluationOptions, report: dict) -> None:
     """
     vad_facts(options.extraction.vad)  # is it installed?
     model = _choose_model(options.extraction)
+    card = options.card and dataclasses.replace(options.card, model=model.path)
+    if card is not None:  # what is wrong with it is said before hours of work
+        cards.check_options(card, ())
     folder = Path(options.output_dir or Path(DEFAULT_FOLDER, f"{_file_name(model.name)}-{model.sha256[:8]}"))
     report.update(output_dir=str(folder))
     files.check_writable(folder / "result.json")
@@ -85,10 +93,12 @@ def eval_eer(corpus: str, options: EvaluationOptions, report: dict) -> None:
             report.update(files.read_manifest(folder / "result.json")["results"])
             _warn_of_left_out(report)
             log.info("%s: nothing to do, it is up to date", folder / "result.json")
-            return
-        _evaluate(evaluation, folder, model, options, source, report)
-        files.write_manifest(folder / "result.json", manifest, report, [folder / "scores", folder / "result.md"])
-    log.info("%s: emb.ark, emb.scp, scores, result.json, result.md", folder)
+        else:
+            _evaluate(evaluation, folder, model, options, source, report)
+            files.write_manifest(folder / "result.json", manifest, report, [folder / "scores", folder / "result.md"])
+            log.info("%s: emb.ark, emb.scp, scores, result.json, result.md", folder)
+        if card is not None:
+            _write_card(evaluation, folder, card, report)
 
 
 def _choose_model(options: ExtractionOptions) -> _Model:
@@ -153,6 +163,16 @@ def _evaluate(evaluation: EvaluationSet, folder: Path, model: _Model, options: E
     write_scores(folder / "scores", trials, scores)
     files.write_text(folder / "result.md", result_in_markdown(report))
     files.write_json(folder / "result.json", report)
+
+
+def _write_card(evaluation: EvaluationSet, folder: Path, card: CardOptions, report: dict) -> None:
+    """The result's card, from the scores that lie there."""
+    trials = leave_out(evaluation.trials, evaluation.recordings.keys() - ark.read_scp(folder / "emb.scp").keys())
+    lines = read_score_lines(folder / "scores")
+    reasons = count_reasons(folder / "emb.ark") or {}
+    left_out = {"num_trials": report["num_trials_left_out"], "num_recordings": report["num_bad"], "reasons": reasons,
+                "bad_lists": [f"{folder / 'emb.ark'}.bad.tsv"] if reasons else []}
+    cards.write_card(ScoredTrials(trials, match_scores(trials, lines), lines), report["protocol"], card, left_out)
 
 
 def _warn_of_left_out(report: dict) -> None:

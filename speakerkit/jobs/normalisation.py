@@ -86,7 +86,7 @@ def normalise_scores(
         cohort = subtract_mean(cohort, load_embeddings(how.mean_of)) if how.mean_of else cohort
         cohort = average_enrolments(options.cohort_map, cohort) if options.cohort_map else cohort
         refuse_another_model(test.path, test.model, cohort.path, cohort.model)
-        lines = read_score_lines(scores_path)
+        lines = read_score_lines(scores_path, how.score_format)
         scores, scores_sha256 = match_scores(trials, lines), lines.sha256
         manifest = _make_manifest(trials, scores_path, scores_sha256, (enrol, test, cohort), options)
         if not files.prepare_output(output, manifest, overwrite):
@@ -163,5 +163,5 @@ def _make_manifest(
     how = options.how
     made_with = {"top": options.top, "sides": options.sides, "cohort_map": options.cohort_map,
                  "enrol_embeddings": how.enrol_embeddings, "enrol_map": how.enrol_map, "mean_of": how.mean_of,
-                 "label_first": how.label_first, **how.point._asdict()}
+                 "label_first": how.label_first, "score_format": how.score_format, **how.point._asdict()}
     return Manifest("normalize-scores", made_with, inputs, __version__)

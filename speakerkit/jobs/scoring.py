@@ -218,7 +218,8 @@ def make_protocol(trials: Trials, enrolment: str, point: OperatingPoint,
             **point._asdict(), **dict.fromkeys(_MODEL_FACTS), **source}
 
 
-def measure_score_file(trials_path: str | None, scores_path: str, options: ScoringOptions, report: dict) -> None:
+def measure_score_file(trials_path: str | None, scores_path: str, options: ScoringOptions,
+                       report: dict) -> ScoredTrials:
     """Metrics of a score file, matched to the trials pair by pair, into the report.
 
     Args:
@@ -226,6 +227,9 @@ def measure_score_file(trials_path: str | None, scores_path: str, options: Scori
         scores_path: '<enrol-id> <test-id> <score>' lines in any order, or another toolkit's; `-` is standard input.
         options: operating point, order of the trials' fields, format of the scores.
         report: filled with counts, metrics and the protocol.
+
+    Returns:
+        what was measured.
 
     Raises:
         DataError, DataErrors: a faulty list, no labels, one class only, a score that is none,
@@ -236,6 +240,7 @@ def measure_score_file(trials_path: str | None, scores_path: str, options: Scori
     report.update(count_trials(scored.trials, {}))
     report.update(measure(scored.trials, scored.scores, options.point))
     report["protocol"] = protocol_of_score_file(scored, options.point)
+    return scored
 
 
 def read_scored_trials(trials_path: str | None, scores_path: str, options: ScoringOptions) -> ScoredTrials:
@@ -250,6 +255,7 @@ def protocol_of_score_file(scored: ScoredTrials, point: OperatingPoint) -> dict[
     made_by = protocol_of_scores(scored.scores_path, scored.scores_sha256)
     source = {"scores": scored.scores_path, "scores_sha256": scored.scores_sha256}
     source |= {fact: made_by.get(fact) for fact in _MODEL_FACTS}
+    source |= {fact: made_by[fact] for fact in ("embeddings", "enrol_embeddings", "enrol_map") if made_by.get(fact)}
     return make_protocol(scored.trials, made_by.get("enrolment", "unknown"), point, source)
 
 

@@ -18,8 +18,8 @@ from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json,
 from speakerkit.models.resnet import make_network
 
 __all__ = [
-    "ModelInfo", "SpeakerModel", "check_golden", "find_model", "hash_weights", "load_model", "load_tensors",
-    "model_tensors", "read_info", "save_model", "sha256_of",
+    "ModelInfo", "SpeakerModel", "check_golden", "copy_with_calibration", "find_model", "hash_weights", "load_model",
+    "load_tensors", "model_tensors", "read_info", "save_model", "sha256_of",
 ]
 
 
@@ -110,6 +110,17 @@ def load_model(path: str | os.PathLike, golden: bool = True) -> SpeakerModel:
     """
     path = os.fspath(path)
     info = read_info(path)
+    data, tensors = _read_tensors(path, info)
+    network = make_network(info.model, info.fbank.num_columns)
+    load_tensors(network, tensors, path)
+    network.eval().requires_grad_(False)
+    if golden:
+        check_golden(network, info, path, "float32")
+    return SpeakerModel(network, info, path, hashlib.sha256(data).hexdigest())
+
+
+def _read_tensors(path: str | os.PathLike, info: ModelInfo) -> tuple[bytes, dict[str, torch.Tensor]]:
+    """A model file's bytes and its tensors, held against the SHA-256 that it names."""
     try:
         data = Path(path).read_bytes()
         tensors = safetensors.torch.load(data)
@@ -117,12 +128,25 @@ def load_model(path: str | os.PathLike, golden: bool = True) -> SpeakerModel:
         raise DataError(path, f"truncated or damaged: {error}") from None
     if hash_weights(tensors) != info.weights_sha256:
         raise DataError(path, "damaged: its weights don't have the SHA-256 it names")
-    network = make_network(info.model, info.fbank.num_columns)
-    load_tensors(network, tensors, path)
-    network.eval().requires_grad_(False)
-    if golden:
-        check_golden(network, info, path, "float32")
-    return SpeakerModel(network, info, path, hashlib.sha256(data).hexdigest())
+    return data, tensors
+
+
+def copy_with_calibration(path: str | os.PathLike, copy_path: str | os.PathLike, calibration: dict) -> None:
+    """Write a model file again with the same weights and facts but for its calibration, whole or not at all.
+
+    Args:
+        path: the model file.
+        copy_path: the new one.
+        calibration: `scale` and `offset` as `scoring.calibration.Calibration` takes them, and what is known of them.
+
+    Raises:
+        DataError: `path` is no model file or damaged. MachineError: the copy can't be written.
+    """
+    info = read_info(path)
+    _, tensors = _read_tensors(path, info)
+    facts = facts_as_json(dataclasses.replace(info, calibration=calibration))
+    with output.open_output(copy_path) as stream:
+        stream.write(safetensors.torch.save(tensors, metadata={METADATA_KEY: facts}))
 
 
 def check_golden(network: nn.Module, info: ModelInfo, path: str | os.PathLike, precision: str) -> float:

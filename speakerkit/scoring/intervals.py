@@ -244,4 +244,4 @@ def _doubt(system: _Resampled, number: int, statistic: Statistic) -> str | None:
         return None
     num_errors = {"misses": trials.targets[:row].sum(), "false alarms": trials.nontargets[2 * row + 1:].sum()}
     name, least = min(num_errors.items(), key=lambda item: item[1])
-    return f"it rests on {least:.0f} {name}: it is likely too narrow" if least < FEW_ERRORS else None
+    return f"it rests on few {name} ({least:.0f}): it is likely too narrow" if least < FEW_ERRORS else None

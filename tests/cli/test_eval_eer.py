@@ -279,3 +279,31 @@ def test_the_installed_command_tells_its_formats(run_command):
     assert result.returncode == 0
     assert "lists/trials.lst.speech" in result.stdout
     assert "default: 10.0" in result.stdout
+
+
+def test_a_card(run, tarball, model, tmp_path):
+    code, _, err = run(tarball, "--card", tmp_path / "card", "--protocol-name", "noise")
+    assert code == 0, err
+    assert "no confidence intervals: 3 speakers have target trials; want at least 10" in err
+    card, result = (json.loads(path.read_text()) for path in (tmp_path / "card.json", tmp_path / "out" / "result.json"))
+    assert (card["protocol"]["name"], card["protocol"]["enrolment"]) == ("noise", "concatenated file")
+    assert card["protocol"]["corpus_sha256"] == result["protocol"]["corpus_sha256"]
+    assert (card["model"]["name"], card["model"]["sha256"]) == ("small / test", result["sha256"])
+    assert (card["eer_percent"], card["dcf"][3]["min_dcf"]) == (pytest.approx(result["eer_percent"]),
+                                                                pytest.approx(result["min_dcf"]))
+    assert card["excluded"] == {"num_trials": 0, "num_recordings": 0, "reasons": {}, "bad_lists": []}
+    code, _, err = run(tarball, "--card", tmp_path / "another", "--replicates", "0")
+    assert code == 0 and "nothing to do" in err  # only the card is made
+    assert (tmp_path / "another.md").exists()
+
+
+def test_a_card_says_what_was_left_out(run, tmp_path, members):
+    silent = {**members, "eval/test/id00801-speech-01-001.wav": members["eval/test/id00801-speech-01-001.wav"][:44]
+              + bytes(12800)}
+    code, _, err = run(write_tarball(tmp_path / "bad.tar.gz", silent), "--max-bad", "1", "--card", tmp_path / "card")
+    assert code == 0, err
+    excluded = json.loads((tmp_path / "card.json").read_text())["excluded"]
+    assert (excluded["num_trials"], excluded["num_recordings"], excluded["reasons"]) == (3, 1, {"silent": 1})
+    page = (tmp_path / "card.md").read_text()
+    assert "- 3 trials were left out: this result compares with no other." in page
+    assert "- left out: 3 trials, 1 recordings (1 silent)" in page

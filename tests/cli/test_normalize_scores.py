@@ -124,3 +124,16 @@ def test_refusals(folder, capsys):
 def test_the_output_is_no_input(folder, capsys):
     assert normalize_scores.main(["trials", "scores", "emb.ark", "cohort.ark", "--output", "scores"]) == 2
     assert "--output scores is one of the inputs" in capsys.readouterr().err
+
+
+def test_scores_of_another_toolkit(folder):
+    assert run("--top", "5") == 0
+    wanted = (folder / "out").read_bytes()
+    labels = [label for *_, label in read(folder / "trials")]
+    for name, order in (("score-label", "{0} {1} {2} {3}\n"), ("label-score", "{0} {1} {3} {2}\n")):
+        lines = [order.format(*row, label) for row, label in zip(read(folder / "scores"), labels, strict=True)]
+        (folder / "scores.other").write_text("".join(lines))
+        for options in ([], ["--scores-format", name]):
+            assert normalize_scores.main(["trials", "scores.other", "emb.ark", "cohort.ark", "--output", "out", "--top",
+                                          "5", "--overwrite", *options]) == 0
+            assert (folder / "out").read_bytes() == wanted

@@ -80,6 +80,8 @@ def test_the_command_line_names_every_format():
 
 @pytest.mark.parametrize("name, text, fault", [
     (None, "e t 1 0\n", ":1: '1 0': which of them is the label? Give --scores-format score-label or label-score"),
+    (None, "e t target\ne u x\n", ":1: 'target' is a label and no score: is this the trial list? Its scores stand in "
+                                   "another file"),
     (None, "e t 0.5 yes\n", ":1: label is 'yes'; want target/nontarget or 1/0, one vocabulary a file"),
     (None, "e t 0.5 target\ne u 0.5 1\n", ":2: label is '1'; want target/nontarget or 1/0, one vocabulary a file, and "
                                           "the lines before have nontarget/target"),

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import package_model
 import pytest
 import torch
@@ -29,8 +30,13 @@ def package(tmp_path):
         model_file.save_model(tmp_path / "plain.safetensors", network.eval(), info)
         (tmp_path / "result.json").write_text(json.dumps(RESULT))
         (tmp_path / "text.md").write_text("What it is.\n\n## More\n\nWords.\n")
+        rng = np.random.default_rng(1)
+        pairs = [(f"e{n} t{n}", n < 60, rng.normal(0.7 if n < 60 else 0.3, 0.2)) for n in range(200)]
+        (tmp_path / "trials").write_text("".join(f"{p} {'target' if t else 'nontarget'}\n" for p, t, _ in pairs))
+        (tmp_path / "scores").write_text("".join(f"{p} {s:.9g}\n" for p, _, s in pairs))
+        calibrate = ["--calibrate", str(tmp_path / "trials"), str(tmp_path / "scores")]
         options = ["--result", "some pairs", str(tmp_path / "result.json"), "--text", str(tmp_path / "text.md")]
-        command = [str(tmp_path / "plain.safetensors"), str(tmp_path / "given.safetensors"), *options]
+        command = [str(tmp_path / "plain.safetensors"), str(tmp_path / "given.safetensors"), *options, *calibrate]
         assert package_model.main([*command, "--commit", "abc", "--command", "run.sh"]) == 0
         return (tmp_path / "given.md").read_text(), model_file.load_model(tmp_path / "given.safetensors")
 
@@ -45,6 +51,10 @@ def test_the_card_says_what_the_model_is(package):
     assert f"`{model.info.weights_sha256}`" in card
     assert model.info.threshold == 0.5 and "EER 3.25 %" in model.info.threshold_trials
     assert model.info.training["commit"] == "abc"
+    # Two Gaussians of one deviation: the ratio's slope is the distance of their means over the variance, 10.
+    assert model.info.calibration["scale"] == pytest.approx(10, rel=0.3)
+    assert model.info.calibration["num_target"] == 60
+    assert f"{model.info.calibration['scale']:.3f} * cosine {model.info.calibration['offset']:+.3f}" in card
     assert "begun with" not in card and "teacher" not in card
 
 

@@ -175,6 +175,19 @@ def test_near_annotation_serves_where_there_is_no_far_field(corpus):
     assert (data_dir / "test" / "segments").read_bytes() == before
 
 
+@pytest.mark.parametrize("encoding, options", [("utf-16", ()), ("gb18030", ("--encoding", "gb18030"))])
+def test_other_encodings(corpus, capsys, encoding, options):
+    _, data_dir = prepare(corpus)
+    before = (data_dir / "train" / "segments").read_bytes()
+    for path in corpus.glob("**/*.TextGrid"):
+        path.write_bytes(path.read_text().encode(encoding))
+    assert prepare(corpus, *options)[0] == 0
+    assert (data_dir / "train" / "segments").read_bytes() == before
+    if options:
+        assert prepare(corpus)[0] == 1
+        assert "(the file looks like GBK); give its encoding: gb18030" in capsys.readouterr().err
+
+
 # ---- odd, and handled
 
 def overhang(corpus: Path) -> None:

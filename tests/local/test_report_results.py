@@ -20,6 +20,16 @@ def scored(tmp_path):
     return ["mini", *(str(tmp_path / name) for name in ("trials", "scores", "result.json"))]
 
 
+def test_what_a_result_was_measured_on(tmp_path, scored):
+    result = RESULT | {"protocol": {"trials": "/data/eval/trials", "trials_sha256": "0123456789abcdef",
+                                    "enrolment": "mean of embeddings", "model": "big", "model_sha256": "fedcba9876",
+                                    "precision": "float32"}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    assert report_results.main(["--scored", *scored, str(tmp_path / "t.md"), str(tmp_path / "det.png")]) == 0
+    assert (tmp_path / "t.md").read_text().splitlines()[-1] == (
+        "- mini: trials (SHA-256 01234567), enrolment by mean of embeddings, model big (SHA-256 fedcba98, float32)")
+
+
 def test_table_and_picture(tmp_path, scored):
     table, picture = tmp_path / "out" / "results.md", tmp_path / "out" / "det.png"
     twice = ["--scored", *scored, "--scored", *scored]
