@@ -27,7 +27,8 @@ def corpus(tmp_path: Path, speech_files: dict[str, list[Path]]) -> Path:
 @pytest.fixture
 def options(tmp_path: Path, corpus: Path, tiny_config: Path) -> list:
     return ["--corpus-dir", corpus, "--data-dir", tmp_path / "data", "--exp-dir", tmp_path / "exp",
-            "--config", tiny_config, "--device", "cpu", "--precision", "float32", "--nj", "1"]
+            "--config", tiny_config, "--device", "cpu", "--precision", "float32", "--nj", "1",
+            "--replicates", "50"]
 
 
 def rows(stdout: str) -> dict[str, float]:
@@ -56,6 +57,8 @@ def test_from_the_corpora_to_the_table(tmp_path, options, run_recipe):
     assert sum(cell["num_target"] + cell["num_nontarget"] for cell in cells) == conditions["num_trials"]
     of_speech = [cell for cell in cells if cell["values"][1] == "speech"]
     assert sum(cell["num_nontarget"] for cell in of_speech) == speech["num_nontarget"]
+    card = json.loads((tmp_path / "exp" / "eval" / "mean.card.json").read_text())
+    assert "enrolment by the mean of its utterances" in json.dumps(card)
     assert "enrol_genre x test_genre" in (tmp_path / "exp" / "eval" / "mean.conditions.md").read_text()
 
     # From stage 4 again nothing is missing; without the embeddings they are made again, the same.

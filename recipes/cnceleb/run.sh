@@ -21,6 +21,7 @@ require_published=false                 # refuse corpora whose counts aren't the
 features=fly                            # made while training; or compressed or stored (float32), made before
 speeds=0.9,1.0,1.1                      # of features made before; on the fly the configuration's count
 seed=1
+replicates=1000                         # of the bootstrap on the result cards; 0: no confidence intervals
 nj=$(nproc)
 device=auto
 precision=auto
@@ -36,6 +37,7 @@ recordings=(--nj "$nj" --max-bad "$max_bad")
 if $allow_pipes; then recordings+=(--allow-pipes); fi
 replace=()
 if $overwrite; then replace=(--overwrite); fi
+card=(--model "$exp_dir" --replicates "$replicates" --seed "$seed" --card)
 prepare=(--train-sets "$train_sets" --nj "$nj")
 if $require_published; then prepare+=(--require-published); fi
 if [[ $join_below == auto ]]; then
@@ -86,11 +88,14 @@ fi
 # All trials, enrolled by the concatenated file and by the mean of its sources' embeddings; and the
 # trials of genre speech at the reference system's operating point. Then by genre and by length.
 if stage 5 "score trials"; then
-  once "$eval_dir/.concat.done" score-trials "${replace[@]}" --output "$eval_dir/concat.scores" \
+  once "$eval_dir/.concat.done" score-trials "${replace[@]}" "${card[@]}" "$eval_dir/concat.card" \
+    --protocol-name "CN-Celeb.E, all trials, enrolment by the concatenated file" --output "$eval_dir/concat.scores" \
     --json "$eval_dir/concat.json" "$data_dir/eval/trials" "$eval_dir/emb.ark"
-  once "$eval_dir/.mean.done" score-trials "${replace[@]}" --output "$eval_dir/mean.scores" \
+  once "$eval_dir/.mean.done" score-trials "${replace[@]}" "${card[@]}" "$eval_dir/mean.card" \
+    --protocol-name "CN-Celeb.E, all trials, enrolment by the mean of its utterances" --output "$eval_dir/mean.scores" \
     --json "$eval_dir/mean.json" --enrol-map "$data_dir/eval/enroll.map" "$data_dir/eval/trials" "$eval_dir/emb.ark"
-  once "$eval_dir/.speech.done" score-trials "${replace[@]}" --output "$eval_dir/speech.scores" \
+  once "$eval_dir/.speech.done" score-trials "${replace[@]}" "${card[@]}" "$eval_dir/speech.card" \
+    --protocol-name "CN-Celeb.E, test genre speech, enrolment by the concatenated file" --output "$eval_dir/speech.scores" \
     --json "$eval_dir/speech.json" --c-miss 10 "$data_dir/eval/trials.speech" "$eval_dir/emb.ark"
   for form in concat mean; do
     once "$eval_dir/.$form.broken-down.done" break-down-results --by enrol="$data_dir/eval/utt2genre" test="$data_dir/eval/utt2genre" \
@@ -107,6 +112,6 @@ if stage 6 "results"; then
     --scored "speech, concatenated" "$data_dir/eval/trials.speech" "$eval_dir/speech.scores" "$eval_dir/speech.json" \
     "$eval_dir/results.md" "$eval_dir/det.png"
   always cat "$eval_dir/results.md"
-  say "by genre and length: $(realpath -m "$eval_dir")/{concat,mean}.conditions.md; the reference's own scripts say of the speech trials:"
+  say "result cards: $(realpath -m "$eval_dir")/{concat,mean,speech}.card.md; by genre and length: {concat,mean}.conditions.md" "The reference's own scripts say of the speech trials:"
   always compute-metrics --convention reference "$data_dir/eval/trials.speech" "$eval_dir/speech.scores"
 fi
