@@ -33,11 +33,11 @@ def add_card_options(parser: argparse.ArgumentParser, model: bool = True) -> Non
                             "else the model's threshold)")
 
 
-def add_bootstrap_options(group) -> None:
-    """--utt2spk, --replicates and --seed."""
+def add_bootstrap_options(group, num_replicates: int = 1000) -> None:
+    """--utt2spk, --replicates (by default `num_replicates`) and --seed."""
     group.add_argument("--utt2spk", metavar="FILE",
                        help="'<id> <spk-id>' lines of both sides (default: the ids' text before the first '-' or '/')")
-    group.add_argument("--replicates", type=entry.number(int, 0, 10**6), default=1000, metavar="N",
+    group.add_argument("--replicates", type=entry.number(int, 0, 10**6), default=num_replicates, metavar="N",
                        help="how often the speakers are drawn again; 0: no intervals (default: %(default)s)")
     entry.add_seed_option(group)
 

@@ -38,7 +38,7 @@ def picture_format(path: str | os.PathLike) -> str | None:
 
 def draw_det(path: str | os.PathLike, curves: Mapping[str, DetCurve | tuple[np.ndarray, np.ndarray]],
              ticks: tuple[np.ndarray, list[str]], title: str = "",
-             y_ticks: tuple[np.ndarray, list[str]] | None = None) -> None:
+             y_ticks: tuple[np.ndarray, list[str]] | None = None, band_name: str = "interval") -> None:
     """Draw DET curves into a PNG or, by the path's ending, an SVG; it appears whole or not at all.
 
     Args:
@@ -46,6 +46,7 @@ def draw_det(path: str | os.PathLike, curves: Mapping[str, DetCurve | tuple[np.n
         curves: what the legend says -> the curve, perhaps x and y alone.
         ticks: places and texts, from `scoring.det_plot.det_ticks`; of the false alarms' axis if there are `y_ticks`,
             else of both.
+        band_name: what the legend calls shaded intervals, if there are any.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the extra `plot` brings it.
@@ -61,7 +62,7 @@ def draw_det(path: str | os.PathLike, curves: Mapping[str, DetCurve | tuple[np.n
     y_ticks = y_ticks or ticks
     x_ends, y_ends = ticks[0][[0, -1]], y_ticks[0][[0, -1]]
     axes.plot(x_ends, x_ends, color="0.8", linewidth=1)  # where the EER lies
-    _draw_curves(axes, {label: DetCurve(*curve) for label, curve in curves.items()})
+    _draw_curves(axes, {label: DetCurve(*curve) for label, curve in curves.items()}, band_name)
     axes.set(xlabel="false alarms, %", ylabel="misses, %", xlim=x_ends, ylim=y_ends, aspect="equal", title=title)
     axes.set_xticks(*ticks)
     axes.set_yticks(*y_ticks)
@@ -73,7 +74,7 @@ def draw_det(path: str | os.PathLike, curves: Mapping[str, DetCurve | tuple[np.n
         figure.savefig(stream, format=kind, metadata=metadata)
 
 
-def _draw_curves(axes, curves: Mapping[str, DetCurve]) -> None:
+def _draw_curves(axes, curves: Mapping[str, DetCurve], band_name: str) -> None:
     """Bands below lines below marks; each name of a mark stands in the legend once."""
     names = list(dict.fromkeys(name for curve in curves.values() for name in curve.marks))
     shapes = dict(zip(names, itertools.cycle(_MARKS)))
@@ -83,6 +84,8 @@ def _draw_curves(axes, curves: Mapping[str, DetCurve]) -> None:
             axes.fill_between(*curve.band, color=line.get_color(), alpha=0.2, linewidth=0, zorder=1)
         for name, (x, y) in curve.marks.items():  # at an edge they stand out of the frame rather than vanish
             axes.plot([x], [y], shapes[name], color=line.get_color(), markeredgecolor="black", clip_on=False, zorder=3)
+    if any(curve.band is not None for curve in curves.values()):
+        axes.fill([], [], color="0.5", alpha=0.2, linewidth=0, label=band_name)
     for name in names:
         axes.plot([], [], shapes[name], color="white", markeredgecolor="black", label=name)
 

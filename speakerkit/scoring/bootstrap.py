@@ -151,17 +151,18 @@ def replicate_statistics(trials: SpeakerTrials, drawn: np.ndarray, statistics: S
     replicate counts it. Time and memory grow with the trials once and with the replicates times the distinct
     target scores.
     """
-    parts = [np.array([statistic_of(corners, one)[0] for one in statistics]) for corners in _corners(trials, drawn)]
+    parts = [np.array([statistic_of(corners, one)[0] for one in statistics])
+             for corners in replicate_corners(trials, drawn)]
     return np.concatenate(parts, axis=1)
 
 
 def corners_of_all(trials: SpeakerTrials) -> Corners:
     """The list itself, each speaker once, as one replicate."""
-    return next(_corners(trials, np.ones((1, trials.num_speakers), dtype=np.int32)))
+    return next(replicate_corners(trials, np.ones((1, trials.num_speakers), dtype=np.int32)))
 
 
-def _corners(trials: SpeakerTrials, drawn: np.ndarray) -> Iterator[Corners]:
-    """Some replicates at a time."""
+def replicate_corners(trials: SpeakerTrials, drawn: np.ndarray) -> Iterator[Corners]:
+    """The DET curves of replicates, some at a time, in order; `drawn` is (num_replicates, num_speakers)."""
     enrol, test = trials.pairs.T
     at_a_time = max(1, _VALUES_AT_A_TIME // max(trials.nontargets.shape))
     counts = trials.nontargets.sum(axis=0)

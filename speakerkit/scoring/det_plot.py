@@ -1,7 +1,7 @@
 """DET curves as points on normal-deviate axes, where scores that are normal in both classes make a straight line."""
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from speakerkit.scoring.metrics import Det
 
@@ -20,6 +20,11 @@ def det_deviates(rates: np.ndarray | float, lowest_percent: float = TICKS_PERCEN
     """
     edge = lowest_percent / 200
     return ndtri(np.clip(rates, edge, 1 - edge))
+
+
+def rates_of(deviates: np.ndarray) -> np.ndarray:
+    """The error rates (fractions) at places of an axis."""
+    return ndtr(deviates)
 
 
 def det_points(det: Det, max_points: int = 2000,
@@ -69,41 +74,3 @@ def det_range(rates: np.ndarray) -> tuple[float, float]:
     ends = (TICKS_PERCENT[-1], *_HIGHER_TICKS_PERCENT)
     return (next((percent for percent in begins if percent <= low), begins[-1]),
             next((percent for percent in ends if percent >= high), ends[-1]))
-
-
-def misses_at_false_alarms(det: Det, p_fa: np.ndarray) -> np.ndarray:
-    """p_miss of a DET curve at given false-alarm rates, linear between its operating points.
-
-    Args:
-        det: all operating points.
-        p_fa: (num_rates,) fractions.
-
-    Returns:
-        (num_rates,) p_miss; where several operating points have one p_fa, the least miss among them counts.
-    """
-    is_least = np.append(True, det.p_fa[1:] != det.p_fa[:-1])  # p_miss ascends with the threshold
-    return np.interp(p_fa, det.p_fa[is_least][::-1], det.p_miss[is_least][::-1])
-
-
-def det_band(p_fa: np.ndarray, p_miss: np.ndarray, level: float = 0.95,
-             lowest_percent: float = TICKS_PERCENT[0]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The interval around a DET curve at each false-alarm rate, from replicates of the curve.
-
-    Args:
-        p_fa: (num_rates,) fractions, ascending.
-        p_miss: (num_replicates, num_rates) p_miss of each replicate there, from a bootstrap.
-        level: how much of the replicates the interval holds at each rate: percentiles, as many left out below as
-            above.
-        lowest_percent: where the axes begin.
-
-    Returns:
-        x, low, high: (num_rates,) normal deviates.
-
-    Raises:
-        ValueError: no replicates, or another number of rates.
-    """
-    p_miss = np.asarray(p_miss)
-    if p_miss.ndim != 2 or len(p_miss) == 0 or p_miss.shape[1] != len(p_fa):
-        raise ValueError(f"{p_miss.shape} misses for {len(p_fa)} rates; want a row of them a replicate")
-    low, high = np.quantile(p_miss, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return tuple(det_deviates(rates, lowest_percent) for rates in (p_fa, low, high))

@@ -91,10 +91,10 @@ def confidence_intervals(trials: SpeakerTrials, statistics: Sequence[Statistic],
     Raises:
         ValueError: fewer than LEAST_SPEAKERS speakers have target trials, or an argument is impossible.
     """
-    _check(trials, num_replicates, level)
+    check_draws(trials, num_replicates, level)
     drawn = bootstrap.draw_speakers(trials, num_replicates, generator)
     system = _resample(trials, drawn, statistics)
-    t = _t_quantile(trials, level)
+    t = t_quantile(trials, level)
     return [_interval(system, number, statistic, t) for number, statistic in enumerate(statistics)]
 
 
@@ -118,14 +118,15 @@ def compare_systems(a: SpeakerTrials, b: SpeakerTrials, statistics: Sequence[Sta
             and np.array_equal(a.targets.sum(axis=0), b.targets.sum(axis=0))
             and np.array_equal(a.nontargets.sum(axis=0), b.nontargets.sum(axis=0))):
         raise ValueError("the two systems have scores of different trials")
-    _check(a, num_replicates, level)
+    check_draws(a, num_replicates, level)
     drawn = bootstrap.draw_speakers(a, num_replicates, generator)
     systems = [_resample(trials, drawn, statistics) for trials in (a, b)]
-    t = _t_quantile(a, level)
+    t = t_quantile(a, level)
     return [_difference(*systems, number, statistic, t) for number, statistic in enumerate(statistics)]
 
 
-def _check(trials: SpeakerTrials, num_replicates: int, level: float) -> None:
+def check_draws(trials: SpeakerTrials, num_replicates: int, level: float) -> None:
+    """ValueError where drawing speakers again tells nothing, or an argument is impossible."""
     if trials.num_target_speakers < LEAST_SPEAKERS:
         raise ValueError(f"{trials.num_target_speakers} speakers have target trials; want at least {LEAST_SPEAKERS}")
     if num_replicates < 20:
@@ -141,7 +142,8 @@ def _resample(trials: SpeakerTrials, drawn: np.ndarray, statistics: Sequence[Sta
     return _Resampled(trials, corners, values, rows, bootstrap.replicate_statistics(trials, drawn, statistics))
 
 
-def _t_quantile(trials: SpeakerTrials, level: float) -> float:
+def t_quantile(trials: SpeakerTrials, level: float) -> float:
+    """Half an interval's width in standard errors: Student's t, a degree of freedom less than speakers with targets."""
     from scipy.special import stdtrit
 
     return float(stdtrit(trials.num_target_speakers - 1, (1 + level) / 2))
@@ -153,12 +155,12 @@ def _interval(system: _Resampled, number: int, statistic: Statistic, t: float) -
         return Interval(value, None, None, f"it is {value:g}: drawing speakers again can't tell how far off it is")
     if np.ptp(replicates) == 0:
         return Interval(value, None, None, "no draw of speakers changes it")
-    share = _share_of_speakers(system.trials, *_influence(system, number, statistic))
+    share = share_of_speakers(system.trials, *_influence(system, number, statistic))
     # Half a target trial away from 0 and 1: a replicate without any error is not infinitely far off.
     edge = min(0.5 / system.trials.targets.sum(), value / 2, (1 - value) / 2)
-    logits = _logit(np.clip(replicates, edge, 1 - edge))
-    bias = 0.0 if statistic is None else float(logits.mean()) - _logit(value)
-    middle, half = _logit(value) - bias, t * _standard_error(logits, system.trials, share)
+    logits = logit(np.clip(replicates, edge, 1 - edge))
+    bias = 0.0 if statistic is None else float(logits.mean()) - logit(value)
+    middle, half = logit(value) - bias, t * standard_error(logits, system.trials, share)
     low, high = (1 / (1 + math.exp(-end)) for end in (middle - half, middle + half))
     return Interval(value, low, high, _doubt(system, number, statistic))
 
@@ -171,17 +173,19 @@ def _difference(a: _Resampled, b: _Resampled, number: int, statistic: Statistic,
     if np.ptp(differences) == 0:
         return Difference(0.0, 0.0, 0.0, 1.0) if value == 0 else None
     of_a, of_b = _influence(a, number, statistic), _influence(b, number, statistic)
-    share = _share_of_speakers(a.trials, of_b[0] - of_a[0], of_b[1] - of_a[1])
-    error = _standard_error(differences, a.trials, share)
+    share = share_of_speakers(a.trials, of_b[0] - of_a[0], of_b[1] - of_a[1])
+    error = standard_error(differences, a.trials, share)
     p_value = 2 * float(stdtr(a.trials.num_target_speakers - 1, -abs(value) / error))
     return Difference(value, value - t * error, value + t * error, p_value)
 
 
-def _logit(x: np.ndarray | float) -> np.ndarray | float:
+def logit(x: np.ndarray | float) -> np.ndarray | float:
+    """log(x / (1 - x)), where rates between 0 and 1 are nearly normal."""
     return np.log(x) - np.log1p(-x)
 
 
-def _standard_error(replicates: np.ndarray, trials: SpeakerTrials, share: float) -> float:
+def standard_error(replicates: np.ndarray, trials: SpeakerTrials, share: float) -> float:
+    """From (num_replicates,) replicates; `share` is the part of their variance that `share_of_speakers` gives."""
     widened = trials.num_speakers / (trials.num_speakers - 1)
     return math.sqrt(float(np.var(replicates, ddof=1)) * widened * share)
 
@@ -196,7 +200,19 @@ def _influence(system: _Resampled, number: int, statistic: Statistic) -> tuple[n
     trials, row = system.trials, int(system.rows[number])
     if row == len(trials.thresholds):  # rejecting all: no speaker matters
         return np.zeros(trials.num_speakers), np.zeros(len(trials.pairs))
-    weight_miss, weight_fa = _slopes(system.corners, float(system.values[number]), statistic)
+    return influence_at(trials, row, *_slopes(system.corners, float(system.values[number]), statistic))
+
+
+def influence_at(trials: SpeakerTrials, row: int, weight_miss: float,
+                 weight_fa: float) -> tuple[np.ndarray, np.ndarray]:
+    """What each speaker's targets and each pair's nontargets add to weight_miss * p_miss + weight_fa * p_fa.
+
+    Args:
+        row: of the target score that is the threshold.
+
+    Returns:
+        (num_speakers,) and (num_pairs,), each sums to 0.
+    """
     parts = []
     for weight, errors, all_of_them in ((weight_miss, trials.targets[:row].sum(axis=0), trials.targets.sum(axis=0)),
                                         (weight_fa, trials.nontargets[2 * row + 1:].sum(axis=0),
@@ -218,7 +234,7 @@ def _slopes(corners: Corners, value: float, statistic: Statistic) -> tuple[float
     return d_fa / (d_fa + d_miss), d_miss / (d_fa + d_miss)
 
 
-def _share_of_speakers(trials: SpeakerTrials, of_targets: np.ndarray, of_pairs: np.ndarray) -> float:
+def share_of_speakers(trials: SpeakerTrials, of_targets: np.ndarray, of_pairs: np.ndarray) -> float:
     """The part of the replicates' variance that is linear in the draws, in [2/3, 1].
 
     With e = draws - 1, of mean 0 and variance 1, a pair weighs 1 + e_i + e_j + e_i e_j: the sum over speakers

@@ -1,7 +1,9 @@
 """plot-det as a user meets it."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 
 from speakerkit.cli.plot_det import main
@@ -104,3 +106,61 @@ def test_without_matplotlib(folder, capsys, monkeypatch):
     assert main(["trials", "a.scores", "det.svg"]) == 2
     assert capsys.readouterr().err == (
         "plot-det: a drawing needs matplotlib, which isn't installed: pip install 'speakerkit[plot]'\n")
+
+
+# --- intervals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def twelve_speakers(folder):
+    """Trials of 12 speakers whose ids begin with them, and scores with effects of speakers."""
+    rng = np.random.default_rng(4)
+    effects, lines, scores = rng.normal(0, 0.3, 12), [], []
+    for enrol in range(12):
+        for test in range(12):
+            for number in range(3):
+                pair = f"s{enrol:02d}-enroll s{test:02d}-{number}"
+                lines.append(f"{pair} {'target' if enrol == test else 'nontarget'}\n")
+                scores.append(f"{pair} {(enrol == test) + effects[enrol] + effects[test] + rng.normal(0, 0.5):.4f}\n")
+    (folder / "trials").write_text("".join(lines), encoding="utf-8")
+    (folder / "a.scores").write_text("".join(scores), encoding="utf-8")
+    return folder
+
+
+NARROW = "plot-det: warning: only 12 speakers have target trials: the intervals are likely too narrow\n"
+SHADED = "<!-- 95 % interval, over speakers -->"
+
+
+def test_intervals_are_shaded(twelve_speakers, capsys):
+    assert main(["trials", "a.scores", "det.svg", "--replicates", "50", "--seed", "7", "--json", "result.json"]) == 0
+    assert capsys.readouterr().err == NARROW
+    assert SHADED in (twelve_speakers / "det.svg").read_text(encoding="utf-8")
+    result = json.loads((twelve_speakers / "result.json").read_text(encoding="utf-8"))
+    assert result["intervals"] == {"level": 0.95, "num_replicates": 50, "seed": 7, "num_target_speakers": 12}
+    assert main(["trials", "a.scores", "none.svg", "--replicates", "0"]) == 0
+    assert capsys.readouterr().err == ""
+    assert SHADED not in (twelve_speakers / "none.svg").read_text(encoding="utf-8")
+
+
+def test_speakers_by_a_table(twelve_speakers, capsys):
+    for name in ("trials", "a.scores"):  # ids that don't tell
+        path = twelve_speakers / name
+        path.write_text(re.sub(r"s(\d\d)-(\w+)", r"u\2_\1", path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert main(["trials", "a.scores", "none.svg"]) == 0
+    assert capsys.readouterr().err.startswith("plot-det: no intervals: trials:1: 'uenroll_00 u0_00' is a target, but ")
+    ids = {word for line in (twelve_speakers / "trials").read_text(encoding="utf-8").splitlines()
+           for word in line.split()[:2]}
+    (twelve_speakers / "utt2spk").write_text("".join(f"{one} {one[-2:]}\n" for one in sorted(ids)), encoding="utf-8")
+    assert main(["trials", "a.scores", "det.svg", "--utt2spk", "utt2spk", "--replicates", "30"]) == 0
+    assert capsys.readouterr().err == NARROW
+    assert SHADED in (twelve_speakers / "det.svg").read_text(encoding="utf-8")
+    (twelve_speakers / "utt2spk").write_text("uenroll_00 00\n", encoding="utf-8")
+    assert main(["trials", "a.scores", "new.svg", "--utt2spk", "utt2spk"]) == 1
+    assert "'u0_00' has no speaker in utt2spk" in capsys.readouterr().err
+    assert not (twelve_speakers / "new.svg").exists()
+
+
+def test_too_few_draws(twelve_speakers, capsys):
+    assert main(["trials", "a.scores", "det.svg", "--replicates", "5"]) == 2
+    assert capsys.readouterr().err == (
+        "plot-det: --replicates 5 is too few for an interval; want at least 20, or 0 for none\n")

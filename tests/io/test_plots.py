@@ -37,7 +37,7 @@ def test_marks_and_bands_of_several_systems(tmp_path):
     draw_det(tmp_path / "det.svg", curves, TICKS, y_ticks=(np.array([-2.0, 0.5]), ["low", "high"]))
     picture = (tmp_path / "det.svg").read_text(encoding="utf-8")
     texts = re.findall("<!-- (.*?) -->", picture)  # text is drawn as shapes and stands in comments
-    assert {"one", "two", "EER", "minDCF", "low", "high", "84"} <= set(texts)
+    assert {"one", "two", "EER", "minDCF", "low", "high", "84", "interval"} <= set(texts)
     assert texts.count("EER") == texts.count("minDCF") == 1  # in the legend, once
     assert marks_of(tmp_path / "det.svg") == [BLUE, BLUE, ORANGE]
     assert "fill-opacity: 0.2" in picture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from speakerkit.scoring.det_plot import det_band, det_points, det_range, det_ticks, misses_at_false_alarms
+from speakerkit.scoring.det_plot import det_points, det_range, det_ticks
 from speakerkit.scoring.metrics import compute_det
 
 
@@ -62,20 +62,3 @@ def test_axes_reach_what_is_marked(rates, wanted):
     places, texts = det_ticks(*wanted)
     assert (float(texts[0]), float(texts[-1])) == wanted
     np.testing.assert_allclose(ndtr(places) * 100, [float(text) for text in texts])
-
-
-def test_misses_at_given_false_alarms():
-    det = compute_det(np.array([1.0, 3.0, 4.0]), np.array([0.0, 2.0]))
-    # (p_fa, p_miss): at 0 (1, 0), at 1 (1/2, 0), at 2 (1/2, 1/3), at 3 (0, 1/3), at 4 (0, 2/3), at inf (0, 1).
-    found = misses_at_false_alarms(det, np.array([0, 0.25, 0.5, 0.75, 1]))
-    np.testing.assert_allclose(found, [1 / 3, 1 / 6, 0, 0, 0])
-
-
-def test_a_band_holds_what_its_level_says():
-    p_fa = np.array([0.01, 0.1])
-    replicates = np.array([[0.30, 0.010], [0.31, 0.020], [0.32, 0.030], [0.33, 0.040], [0.34, 0.050]])
-    x, low, high = det_band(p_fa, replicates, level=0.5)  # quartiles: the second and the fourth of five
-    np.testing.assert_allclose([ndtr(x), ndtr(low), ndtr(high)], [p_fa, [0.31, 0.02], [0.33, 0.04]])
-    for wrong in (replicates[0], replicates[:0], replicates[:, :1]):
-        with pytest.raises(ValueError, match="misses for 2 rates; want a row of them a replicate"):
-            det_band(p_fa, wrong)
