@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ import torch
 from speakerkit import __version__
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.features.fbank import compute_fbank
+from speakerkit.inference.backends import is_installed
 from speakerkit.io.ark import ArkWriter
 from speakerkit.models import device, model_file
 from speakerkit.models.resnet import initialise, make_network
@@ -48,12 +50,13 @@ def run(*command: object) -> None:
 
 
 def write_utterances(folder: Path, speech_dir: str | None, count: int) -> Path:
-    """``count`` utterances of 4 s: real ones joined and cut, or artificial noise where there are none."""
-    pool = [soundfile.read(path, dtype="float32")[0] for path in sorted(Path(speech_dir).glob("*/*.flac"))[: 2 * count]
-            ] if speech_dir else [np.random.default_rng(1).standard_normal(16000 * 60).astype(np.float32) * 0.1]
-    stream, length = np.concatenate(pool), int(SECONDS * 16000)
-    lines = []
+    """``count`` utterances of 2 to 6 s, 4 s on average: real ones joined and cut, or artificial noise."""
+    paths = sorted(Path(speech_dir).glob("*/*.flac"))[: 2 * count] if speech_dir else []
+    pool = [soundfile.read(path, dtype="float32")[0] for path in paths]
+    pool = pool or [0.1 * np.random.default_rng(1).standard_normal(16000 * 60).astype(np.float32)]
+    stream, lines = np.concatenate(pool), []
     for number in range(count):
+        length = int(SECONDS * 16000 * (0.5 + number * 37 % count / count))
         start = number * length % max(1, len(stream) - length)
         path = folder / f"utt{number:05d}.wav"
         soundfile.write(path, stream[start : start + length], 16000, subtype="PCM_16")
@@ -79,30 +82,59 @@ def bench_fbank(repeats: int) -> list[tuple]:
             for name, s in seconds.items()]
 
 
-def bench_extraction(folder: Path, speech_dir: str | None, count: int, repeats: int) -> list[tuple]:
-    """Whole processes, start-up included, a ResNet34 of 6.63 M parameters with random weights."""
+def make_model(folder: Path) -> Path:
+    """A ResNet34 of 6.63 M parameters with random weights: its speed is that of any."""
     config = ModelConfig()
     network = make_network(config, 80).eval()
     initialise(network, torch.Generator().manual_seed(1))
     model = folder / "resnet34.safetensors"
     model_file.save_model(model, network, model_file.ModelInfo(name="bench", model=config, fbank=FbankConfig()))
-    wav_scp = write_utterances(folder, speech_dir, count)
+    return model
+
+
+def ways_to_run() -> list[tuple[str, str]]:
+    """(backend, precision) of everything that is installed and worth it here."""
+    ways = [("torch", "float32"), ("onnx", "float32"), ("openvino", "float32")]
+    if device.cpu_has_bfloat16():
+        ways += [("torch", "bfloat16"), ("openvino", "bfloat16")]
+    return [way for way in ways if is_installed(way[0])]
+
+
+def bench_extraction(folder: Path, model: Path, wav_scp: Path, count: int, repeats: int) -> list[tuple]:
+    """Whole processes, start-up included, one worker a core."""
     command = [Path(sys.executable).parent / "extract-embeddings", "--quiet", "--device", "cpu", "--model", model]
 
-    def ours(precision: str) -> None:
-        for old in folder.glob(f"{precision}.*"):
+    def ours(backend: str, precision: str) -> None:
+        for old in folder.glob("ours.*"):
             old.unlink()
-        run(*command, "--precision", precision, wav_scp, folder / f"{precision}.ark")
+        run(*command, "--backend", backend, "--precision", precision, wav_scp, folder / "ours.ark")
 
-    workloads = {"extract-embeddings, float32": lambda: ours("float32"),
-                 "plain loop, float32, 1 thread": lambda: run(sys.executable, HERE / "plain_extraction.py", model,
-                                                              wav_scp, folder / "plain.ark")}
-    if device.has_fast_bfloat16(torch.device("cpu")):
-        workloads["extract-embeddings, bfloat16"] = lambda: ours("bfloat16")
+    workloads = {f"extract-embeddings, {backend}, {precision}": partial(ours, backend, precision)
+                 for backend, precision in ways_to_run()}
+    workloads["plain loop, float32, 1 thread"] = lambda: run(sys.executable, HERE / "plain_extraction.py", model,
+                                                             wav_scp, folder / "plain.ark")
     seconds = median_seconds(workloads, repeats)
-    first = seconds["extract-embeddings, float32"]
+    first = seconds["extract-embeddings, torch, float32"]
     return [(f"extraction, {count} x {SECONDS:g} s", name, f"{count * SECONDS / s:,.0f} x real time", s / first)
             for name, s in seconds.items()]
+
+
+def bench_start(model: Path, wav_scp: Path, repeats: int) -> list[tuple]:
+    """Two recordings verified by a process of its own: processor time, and the memory it took at most."""
+    first, second = [line.split()[1] for line in wav_scp.read_text(encoding="utf-8").splitlines()[:2]]
+    command = [str(Path(sys.executable).parent / "verify-speakers"), "--quiet", "--model", str(model), first, second]
+    spent: dict[str, list[tuple[float, int]]] = {}
+    for _, (backend, precision) in itertools.product(range(repeats + 1), ways_to_run()):
+        process = subprocess.Popen([*command, "--backend", backend, "--precision", precision],
+                                   stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        spent.setdefault(f"{backend}, {precision}", []).append((usage.ru_utime + usage.ru_stime, usage.ru_maxrss))
+    seconds = {name: statistics.median(time for time, _ in runs[1:]) for name, runs in spent.items()}
+    memory = {name: max(kib for _, kib in runs) / 1024 for name, runs in spent.items()}
+    return [("verify-speakers, 2 recordings", name, f"{s:.2f} s of processor, {memory[name]:.0f} MB",
+             s / seconds["torch, float32"]) for name, s in seconds.items()]
 
 
 def write_trials(folder: Path) -> tuple[Path, Path]:
@@ -153,7 +185,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = bench_fbank(args.repeats)
-        rows += bench_extraction(folder, args.speech_dir, args.utterances, args.repeats)
+        model, wav_scp = make_model(folder), write_utterances(folder, args.speech_dir, args.utterances)
+        rows += bench_extraction(folder, model, wav_scp, args.utterances, args.repeats)
+        rows += bench_start(model, wav_scp, args.repeats)
         rows += bench_scoring(folder, args.repeats)
     print(f"speakerkit {__version__}, torch {torch.__version__}, {device.describe_device(torch.device('cpu'))}, "
           f"{len(os.sched_getaffinity(0))} cores, {platform.platform()}; medians of {args.repeats}\n")

@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import sys
 
 import kaldi_native_io
 import kaldiio
@@ -13,8 +14,8 @@ import soundfile
 from speakerkit.cli.extract_embeddings import main
 from speakerkit.inference.extractor import load_extractor
 from speakerkit.inference.speech_detector import load_detector
-from speakerkit.io import audio, files
-from speakerkit.jobs import parts
+from speakerkit.io import audio, audio_stream, files
+from speakerkit.jobs import extraction, parts
 
 
 @pytest.fixture(autouse=True)
@@ -424,3 +425,50 @@ def test_a_model_that_is_not_there(extract, make_data, tmp_path):
     ended = extract(make_data(1), tmp_path / "emb.ark", "--model", tmp_path / "gone.safetensors")
     assert ended.code == 1
     assert "gone.safetensors: no such model (--model)" in ended.err
+
+
+# --- recordings of any length --------------------------------------------------------------------------------------
+
+PEAK = """
+import resource, sys
+from speakerkit.cli.extract_embeddings import main
+code = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB
+sys.exit(code)
+"""
+
+
+@pytest.mark.timeout(400)
+def test_an_hour_takes_the_memory_of_minutes(tmp_path, small_model, run_command):
+    """12 minutes against 2: loaded at once, their samples alone would be 38 MB more."""
+    minutes = 0.1 * np.random.default_rng(1).standard_normal(2 * 60 * 16000).astype(np.float32)
+    peaks = {}
+    for times in (1, 6):
+        with soundfile.SoundFile(tmp_path / f"{times}.wav", "w", 16000, 1, "PCM_16") as sound:
+            for _ in range(times):
+                sound.write(minutes)
+        (tmp_path / "wav.scp").write_text(f"long {tmp_path}/{times}.wav\n")
+        ended = run_command(sys.executable, "-c", PEAK, tmp_path / "wav.scp", tmp_path / f"{times}.ark", "--nj", 1,
+                            "--model", small_model, "--backend", "onnx", "--quiet")
+        assert ended.returncode == 0, ended.stderr
+        peaks[times] = int(ended.stdout) / 1024
+    assert peaks[6] - peaks[1] < 15, peaks
+
+
+def test_a_long_recording_in_blocks_is_the_one_in_memory(extract, tmp_path, small_model, monkeypatch):
+    """At 8 kHz, so that it is resampled in blocks too; and one that breaks off is told as ever."""
+    monkeypatch.setattr(extraction, "LONG_S", 3.0)
+    monkeypatch.setattr(audio_stream, "LONG_S", 3.0)
+    samples = 0.1 * np.random.default_rng(1).standard_normal(8000 * 5).astype(np.float32)
+    soundfile.write(tmp_path / "long.flac", samples, 8000)
+    whole = (tmp_path / "long.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) * 4 // 5])
+    (tmp_path / "wav.scp").write_text(f"a-long {tmp_path}/long.flac\nb-cut {tmp_path}/cut.flac\n")
+    ended = extract(tmp_path, tmp_path / "emb.ark", "--max-bad", 1, "--backend", "onnx")
+    assert ended.code == 0, ended.err
+    rows = (tmp_path / "emb.ark.bad.tsv").read_text().splitlines()
+    assert [row.split("\t")[::2] for row in rows[1:]] == [["b-cut", "truncated"]]
+    ours = dict(kaldiio.load_ark(str(tmp_path / "emb.ark")))["a-long"]
+    at_once = load_extractor(small_model, "cpu", "float32", "onnx").embed_samples(*audio.load_audio(
+        tmp_path / "long.flac"))
+    np.testing.assert_allclose(ours, at_once, atol=1e-3 * np.abs(at_once).max())
