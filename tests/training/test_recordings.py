@@ -67,3 +67,16 @@ def test_an_unknown_part_is_told_at_the_utterances_line(folder):
     (folder / "utt2utts").write_text("a-1-comb3 a-1 a-9\n")
     with pytest.raises(DataError, match="utt2spk:1: part 'a-9' of 'a-1-comb3' has no recording in .*wav.scp"):
         scan(folder)
+
+
+def test_one_channel_is_drawn_for_all_parts(folder):
+    for key, num_channels in {"a-1": 3, "a-2": 2, "a-3": 3}.items():
+        mono = soundfile.read(folder.parent / f"{key}.wav")[0]
+        soundfile.write(folder.parent / f"{key}.wav", np.outer(mono, 1.0 / (1 + np.arange(num_channels))), 16000,
+                        subtype="FLOAT")
+    options = AudioOptions(channel=0)
+    _, recordings = scan_recordings(read_data_dir(folder), options, BadRecordings(str(folder / "out")), False, True)
+    joined, generator = recordings[0], np.random.default_rng(1)
+    assert {joined.draw_channel(generator) for _ in range(30)} == {0, 1}  # which each of them has
+    first, second = (joined.read(3000, 4000, channel) for channel in (0, 1))
+    np.testing.assert_allclose(second, first / 2, rtol=1e-6)
