@@ -154,7 +154,7 @@ if stage 5 "score trials"; then
     once "$eval_dir/.$list.breakdown.done" break-down-results --nontargets-by pair="$protocol/utt2session" \
       --nontargets-by pair="$protocol/utt2room" --by test="$protocol/utt2room" --by test="$protocol/utt2session" \
       --by enrol="$protocol/utt2gender" test="$protocol/utt2gender" --by test="$protocol/utt2dur":4,6,10 \
-      --json "$eval_dir/$list.breakdown.json" --markdown "$eval_dir/$list.breakdown.md" "$protocol/$list" "$eval_dir/$list.scores"
+      --json "$eval_dir/$list.breakdown.json" --markdown "$eval_dir/$list.breakdown.md" "$protocol/$list" "$eval_dir/$list.scores" > /dev/null
   done
 fi
 
