@@ -92,6 +92,8 @@ def check_options(options: CardOptions, inputs: tuple[str | None, ...]) -> None:
         ConfigError: the card lies over one of them. MachineError: its place can't be written.
         DataError: a model, a calibration or a table that can't be read.
     """
+    if not os.path.basename(options.prefix):
+        raise ConfigError(f"--card '{options.prefix}' names no file; want a prefix such as exp/card")
     for path in options.paths:
         if os.path.realpath(path) in {os.path.realpath(other) for other in (*inputs, options.utt2spk,
                                                                             options.calibration) if other}:

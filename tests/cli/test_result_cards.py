@@ -243,6 +243,8 @@ def test_ids_without_speakers(folder, capsys):
     (["--card", "c", "--utt2spk", "none"], 1, "none: no such file"),
     (["--card", "c", "--convention", "kaldi"], 2, "--convention prints what another toolkit would; a card is of our "
                                                   "own metrics"),
+    (["--card", ""], 2, "--card '' names no file; want a prefix such as exp/card"),
+    (["--card", "new/"], 2, "--card 'new/' names no file; want a prefix such as exp/card"),
     (["--card", "trials/c"], 75, "trials/c.json: can't be written"),
 ])
 def test_refusals(folder, capsys, options, code, told):

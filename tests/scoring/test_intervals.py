@@ -127,7 +127,7 @@ def test_the_standard_error_of_a_difference_is_that_of_its_replicates(draw):
     spread = np.std(replicate_statistics(b, drawn, [None]) - replicate_statistics(a, drawn, [None]), ddof=1)
     found = compare_systems(a, b, [None], 300, np.random.default_rng(7))[0]
     error = (found.high - found.low) / 2 / 2.0452  # Student's t, 29 degrees of freedom
-    assert np.sqrt(2 / 3) * spread <= error <= np.sqrt(30 / 29) * spread * 1.0001
+    assert np.sqrt(2 / 3) * spread <= error <= 30 / 29 * spread * 1.0001
 
 
 def separated(num_speakers):
