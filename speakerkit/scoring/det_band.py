@@ -25,7 +25,9 @@ def confidence_band(trials: SpeakerTrials, p_fa: np.ndarray, num_replicates: int
         level: in (0, 0.999].
 
     Returns:
-        low, high: (num_rates,) fractions; NaN where nothing or everything is missed or no draw changes that.
+        low, high: (num_rates,) fractions; NaN where the point rests on fewer than `intervals.FEW_ERRORS` misses,
+            false alarms or accepted targets (simulated intervals then held the truth too seldom: in 87 % instead of
+            95 at 4 misses), or no draw changes it.
 
     Raises:
         ValueError: as `intervals.confidence_intervals`.
@@ -38,10 +40,12 @@ def confidence_band(trials: SpeakerTrials, p_fa: np.ndarray, num_replicates: int
     replicates = np.concatenate(parts, axis=1)
     t = intervals.t_quantile(trials, level)
     low, high = np.full(len(p_fa), np.nan), np.full(len(p_fa), np.nan)
+    num_target, num_nontarget = float(trials.targets.sum()), float(trials.nontargets.sum())
     for number, (value, row) in enumerate(zip(values.tolist(), rows.tolist(), strict=True)):
-        if 0 < value < 1 and np.ptp(replicates[number]) > 0:
+        num_errors = min(value * num_target, (1 - value) * num_target, float(p_fa[number]) * num_nontarget)
+        if num_errors >= intervals.FEW_ERRORS and np.ptp(replicates[number]) > 0:
             share = _share_of_speakers(trials, corners, float(p_fa[number]), row)
-            edge = min(0.5 / trials.targets.sum(), value / 2, (1 - value) / 2)  # as intervals does for the EER
+            edge = 0.5 / num_target  # as intervals does for the EER
             logits = intervals.logit(np.clip(replicates[number], edge, 1 - edge))
             half = t * intervals.standard_error(logits, trials, share)
             low[number], high[number] = 1 / (1 + np.exp(-intervals.logit(value) + np.array([half, -half])))

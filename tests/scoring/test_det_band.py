@@ -56,7 +56,7 @@ def test_a_band_holds_its_curve_and_narrows_with_more_speakers():
     rates = np.array([0.01, 0.05, 0.1, 0.2])
     widths = []
     for num_speakers in (20, 80):
-        trials = crossed(num_speakers, 4, seed=1)
+        trials = crossed(num_speakers, 20, seed=1)
         counted = count_by_speaker(*trials)
         low, high = confidence_band(counted, rates, 100, np.random.default_rng(1))
         curve = misses_at(corners_of_all(counted), rates)[0][:, 0]
@@ -93,6 +93,16 @@ def test_no_interval_where_nothing_or_all_is_missed():
     low, _ = confidence_band(count_by_speaker(scores, is_target, enrol, test), np.array([0.5]), 30,
                              np.random.default_rng(1))
     assert np.isnan(low).all()
+
+
+def test_no_interval_on_a_handful_of_errors():
+    """48 targets and 528 nontargets: ten misses are a p_miss of 0.21, ten false alarms a p_fa of 0.0189."""
+    counted = count_by_speaker(*crossed(12, 4, seed=5))
+    rates = np.array([0.006, 0.02, 0.05])
+    misses = misses_at(corners_of_all(counted), rates)[0][:, 0]
+    assert misses[1] > 0.21 > misses[2]
+    for ends in confidence_band(counted, rates, 30, np.random.default_rng(1)):
+        assert np.isnan(ends).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("num_speakers, num_replicates, told", [
