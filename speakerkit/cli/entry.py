@@ -143,7 +143,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="a .safetensors or .onnx file, an experiment folder or a bundled model's name "
+        help="a .safetensors or .onnx file, an experiment folder or the name of a bundled or published model "
         "(default: $SPEAKERKIT_MODEL, else the bundled model)",
     )
     add_device_options(parser)

@@ -1,8 +1,10 @@
 """model-info: what a model file or a training configuration is."""
 
 import argparse
+import dataclasses
 
 from speakerkit.cli import entry
+from speakerkit.errors import ConfigError
 
 FORMATS = """\
 A name and a value a line; num_parameters are the learnable ones without the classification layer, num_values
@@ -19,14 +21,20 @@ def main(argv: list[str] | None = None) -> int:
         formats=FORMATS,
     )
     parser.add_argument("model", metavar="MODEL", nargs="?",
-                        help="a .safetensors or .onnx file, an experiment folder, a bundled model's name or a training "
-                             "configuration (*.toml); without it $SPEAKERKIT_MODEL, else the bundled model")
+                        help="a .safetensors or .onnx file, an experiment folder, the name of a bundled or published "
+                             "model or a training configuration (*.toml); without it $SPEAKERKIT_MODEL, else the "
+                             "bundled model")
     parser.add_argument("--num-classes", type=entry.number(int, 2, 10**9), metavar="N",
                         help="also count a classification layer of N speakers")
+    parser.add_argument("--published", action="store_true",
+                        help="list the published models that --model knows by name: licence, hub, repository")
     return entry.run(parser, model_info, argv)
 
 
 def model_info(args: argparse.Namespace) -> None:
+    if args.published:
+        list_published(args)
+        return
     from speakerkit.models import description
 
     description.describe(args.model, args.report, args.num_classes)
@@ -36,6 +44,17 @@ def model_info(args: argparse.Namespace) -> None:
         args.report["golden_cosine"] = load_extractor(args.model).golden_cosine
     for name, value in lines_of(args.report):
         print(name, value)
+
+
+def list_published(args: argparse.Namespace) -> None:
+    """The catalogue of published models, a line each."""
+    from speakerkit.models.published import catalogue
+
+    if args.model is not None:
+        raise ConfigError(f"--published takes no model; leave out '{args.model}'")
+    args.report["published"] = [dataclasses.asdict(published) for published in catalogue.CATALOGUE]
+    for published in catalogue.CATALOGUE:
+        print(f"{published.name:<28} {published.licence:<16} {published.hub}: {published.repository}")
 
 
 def lines_of(facts: dict, prefix: str = "") -> list[tuple[str, str]]:

@@ -9,10 +9,7 @@ from speakerkit import __version__
 from speakerkit.errors import ConfigError
 from speakerkit.io import files
 from speakerkit.io.files import Manifest
-from speakerkit.models import model_file
-from speakerkit.models.model_file import ModelInfo
-from speakerkit.models.networks import count_parameters
-from speakerkit.models.published import checkpoint_file, convert, known, recognise
+from speakerkit.models.published.make_model import Words, make_model
 
 log = logging.getLogger(__name__)
 
@@ -55,36 +52,11 @@ def import_checkpoint(path: str | os.PathLike, out: str | os.PathLike, options: 
         report.update(files.read_manifest(out)["results"])
         log.info("%s: made from this checkpoint already; nothing to do", out)
         return
-    facts = _import(path, out, sha256, options)
+    words = Words(options.name, options.training_data, options.domain, options.licence)
+    facts = make_model(path, out, sha256, options.source, words)
     files.write_manifest(out, manifest, facts)
     report.update(facts)
 
 
 def _options_that_matter(options: ImportOptions) -> dict:
     return {name: getattr(options, name) for name in ("source", "name", "training_data", "domain", "licence")}
-
-
-def _import(path: str, out: str, sha256: str, options: ImportOptions) -> dict:
-    tensors = checkpoint_file.read_checkpoint(path)
-    recipe = recognise.recognise(tensors, path, options.source)
-    network = convert.convert(tensors, recipe, path)
-    words = known.KNOWN.get(sha256, {})
-    info = ModelInfo(
-        name=options.name or Path(out).stem,
-        model=recipe.model,
-        fbank=recipe.fbank,
-        training_data=options.training_data or words.get("training_data", ""),
-        domain=options.domain or words.get("domain", ""),
-        licence=options.licence or words.get("licence", ""),
-        threshold=words.get("threshold"),
-        threshold_trials=words.get("threshold_trials", ""),
-        training={"imported_from": recipe.source, "checkpoint": Path(path).name, "checkpoint_sha256": sha256,
-                  "published_as": words.get("published_as", "")},
-    )
-    info = model_file.save_model(out, network, info)
-    parameters, values = count_parameters(network)
-    log.info("%s: a %s from %s, %s parameters, embeddings of %d values%s", path, recipe.kind, recipe.source,
-             f"{parameters:,}", info.embedding_dim, f" ({recipe.note})" if recipe.note else "")
-    return {"imported_from": recipe.source, "architecture": recipe.model.architecture,
-            "embedding_dim": info.embedding_dim, "num_parameters": parameters, "num_values": values,
-            "weights_sha256": info.weights_sha256, "licence": info.licence or None}

@@ -12,6 +12,7 @@ from pathlib import Path
 from speakerkit.config import FbankConfig, ModelConfig, as_dict, make_section
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.io import files
+from speakerkit.models.published import fetch
 
 FORMAT = 1
 METADATA_KEY = "speakerkit"
@@ -141,10 +142,12 @@ def find_model(name: str | os.PathLike | None) -> Path:
 
     Args:
         name: a .safetensors or .onnx file, an experiment folder (its model.safetensors), a bundled model's
-            name, or None: $SPEAKERKIT_MODEL, else the bundled default.
+            name, a published model's (`published.catalogue`), or None: $SPEAKERKIT_MODEL, else the
+            bundled default.
 
     Raises:
-        DataError: none of these.
+        DataError: none of these, or a published model that isn't as it was published.
+        ConfigError, MachineError: a published model that can't be fetched.
     """
     source = "--model"
     if name is None:
@@ -164,10 +167,12 @@ def find_model(name: str | os.PathLike | None) -> Path:
     for candidate in bundled:
         if candidate.stem == os.fspath(name):
             return candidate
+    if published := fetch.find_published(os.fspath(name)):
+        return published
     raise DataError(
         os.fspath(name),
-        f"no such model ({source}); want a .safetensors file, an experiment folder or one of "
-        f"{', '.join(p.stem for p in bundled) or 'no bundled models'}",
+        f"no such model ({source}); want a .safetensors file, an experiment folder, one of "
+        f"{', '.join(p.stem for p in bundled) or 'no bundled models'}, or a published one (model-info --published)",
     )
 
 
