@@ -22,6 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("output", metavar="OUT.safetensors", help="the model file to write")
     parser.add_argument("--from", dest="source", choices=SOURCES,
                         help="whose checkpoint it is: that decides the front end (default: told by its keys)")
+    parser.add_argument("--config", metavar="YAML", help="the published model's own configuration: "
+                        "whose it is, and its front end (needs the extra 'import')")
     parser.add_argument("--name", default="", help="the model's name (default: OUT)")
     parser.add_argument("--training-data", default="", metavar="TEXT", help="words on the training data, to be kept")
     parser.add_argument("--domain", default="", metavar="TEXT", help="words on the speech it is for")
@@ -35,6 +37,7 @@ def import_model(args: argparse.Namespace) -> None:
 
     options = import_checkpoint.ImportOptions(
         source=args.source,
+        config=args.config,
         name=args.name,
         training_data=args.training_data,
         domain=args.domain,

@@ -10,6 +10,7 @@ from speakerkit.errors import ConfigError
 from speakerkit.io import files
 from speakerkit.io.files import Manifest
 from speakerkit.models.published.make_model import Words, make_model
+from speakerkit.models.published.yaml_config import read_published_config
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ class ImportOptions:
     """How a checkpoint is taken, and what is kept with it in words."""
 
     source: str | None = None
+    config: str | None = None  # the published model's own YAML
     name: str = ""
     training_data: str = ""
     domain: str = ""
@@ -46,14 +48,21 @@ def import_checkpoint(path: str | os.PathLike, out: str | os.PathLike, options: 
     if os.path.exists(out) and os.path.exists(path) and os.path.samefile(path, out):
         raise ConfigError(f"{out}: is the checkpoint itself; name another file")
     sha256 = files.sha256_file(path)
-    manifest = Manifest("import-model", _options_that_matter(options), {"checkpoint": sha256}, options.version)
+    inputs = {"checkpoint": sha256} | ({"config": files.sha256_file(options.config)} if options.config else {})
+    manifest = Manifest("import-model", _options_that_matter(options), inputs, options.version)
     report.update(checkpoint=path, checkpoint_sha256=sha256, output=out)
     if not files.prepare_output(out, manifest, options.overwrite):
         report.update(files.read_manifest(out)["results"])
         log.info("%s: made from this checkpoint already; nothing to do", out)
         return
     words = Words(options.name, options.training_data, options.domain, options.licence)
-    facts = make_model(path, out, sha256, options.source, words)
+    source, front_end = options.source, None
+    if options.config:
+        told, front_end = read_published_config(options.config)
+        if source not in (None, told):
+            raise ConfigError(f"{options.config}: is {told}'s configuration; --from says {source}")
+        source = told
+    facts = make_model(path, out, sha256, source, words, front_end)
     files.write_manifest(out, manifest, facts)
     report.update(facts)
 

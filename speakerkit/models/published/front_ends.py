@@ -20,7 +20,7 @@ FRONT_ENDS = {
     "wespeaker": FrontEnd(FbankConfig(window_type="hamming")),
     "3dspeaker": FrontEnd(FbankConfig(waveform_scale=1.0)),
     "speechbrain": FrontEnd(
-        FbankConfig(filterbank="speechbrain", low_freq=0.0, waveform_scale=1.0, **SPEECHBRAIN_FBANK)
+        FbankConfig(filterbank="speechbrain", low_freq=0.0, high_freq=8000.0, waveform_scale=1.0, **SPEECHBRAIN_FBANK)
     ),
 }
 SOURCES = tuple(FRONT_ENDS)

@@ -9,6 +9,7 @@ from speakerkit.models import model_file
 from speakerkit.models.model_file import ModelInfo
 from speakerkit.models.networks import count_parameters
 from speakerkit.models.published import checkpoint_file, convert, known, recognise
+from speakerkit.models.published.front_ends import FrontEnd
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ class Words:
     licence: str = ""
 
 
-def make_model(path: str | os.PathLike, out: str | os.PathLike, sha256: str, source: str | None, words: Words) -> dict:
+def make_model(path: str | os.PathLike, out: str | os.PathLike, sha256: str, source: str | None, words: Words,
+               front_end: FrontEnd | None = None) -> dict:
     """Read a checkpoint and write the model file that gives the same embeddings.
 
     Args:
@@ -32,6 +34,7 @@ def make_model(path: str | os.PathLike, out: str | os.PathLike, sha256: str, sou
         sha256: the checkpoint's.
         source: whose it is; None takes what its keys say.
         words: what is kept with it.
+        front_end: where its configuration tells it; None takes the source's own.
 
     Returns:
         facts: what was found and made, under the names that reports have.
@@ -40,7 +43,7 @@ def make_model(path: str | os.PathLike, out: str | os.PathLike, sha256: str, sou
         DataError: not a checkpoint, damaged, of a network we don't know, or it holds code.
     """
     tensors = checkpoint_file.read_checkpoint(path)
-    recipe = recognise.recognise(tensors, path, source)
+    recipe = recognise.recognise(tensors, path, source, front_end)
     network = convert.convert(tensors, recipe, path)
     told = known.KNOWN.get(sha256, {})
     info = ModelInfo(
