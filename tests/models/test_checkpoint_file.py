@@ -99,6 +99,7 @@ def other_archive(name: str) -> bytes:
     (saved({1: torch.ones(2)}), "'1' is a Tensor; want a name"),
     (saved({"a": torch.ones(2, dtype=torch.int32)}), "'a' is torch.int32, torch.strided; want dense floating-point"),
     (saved({"a": torch.eye(3).to_sparse()}), "'a' is torch.float32, torch.sparse_coo"),
+    (saved({"a": torch.ones(1).expand(10**9)}), r"'a' claims \[1000000000\], more values than are stored"),
     (saved({"a": np.float64(3.0), "b": torch.ones(2)}), "holds 'numpy.*', not weights alone"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_what_is_refused(read, data, message):
