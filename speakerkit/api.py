@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from speakerkit.errors import BatchError, RecordingError, raise_all
+from speakerkit.errors import BatchError, RecordingError
 from speakerkit.inference.extractor import Extractor, embed_recording, load_extractor
 from speakerkit.io import audio, fetch, files
 from speakerkit.io.fetch import fetch_url
@@ -225,19 +225,8 @@ class Model:
         flat = [(name, thing) for name, given in speakers.items()
                 for thing in (given if isinstance(given, (list, tuple)) else [given])]
         items = label_all([thing for _, thing in flat], sample_rate)
-
-        def make(task: tuple[str, tuple]) -> enrolment.Sample | RecordingError:
-            speaker, (thing, rate, name) = task
-            try:
-                recording = load_recording(thing, rate, audio_options, name)
-                source = os.fspath(thing) if isinstance(thing, (str, os.PathLike)) else ""
-                return enrolment.make_sample(speaker, source, recording, audio_options, self.extractor)
-            except RecordingError as error:
-                return error
-
-        tasks = [(name, item) for (name, _), item in zip(flat, items, strict=True)]
-        samples = pool.run_threads(make, tasks, _threads(nj))
-        raise_all([sample for sample in samples if isinstance(sample, RecordingError)])
+        pairs = [(name, item) for (name, _), item in zip(flat, items, strict=True)]
+        samples = enrolment.make_samples(pairs, audio_options, self.extractor, _threads(nj))
         return enrolment.enrol(path, samples, self.extractor)
 
     def load_voiceprints(self, path: str | os.PathLike, refresh: bool = True) -> Voiceprints:

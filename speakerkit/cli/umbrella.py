@@ -21,6 +21,8 @@ VERBS = {
     "plot-det": ("plot_det", "DET curves of one or several systems, PNG or SVG"),
     "eval-eer": ("eval_eer", "EER and minDCF of a model on the cnceleb-eval tarball or folder"),
     "verify-speakers": ("verify_speakers", "are two recordings of the same person?"),
+    "enrol-speakers": ("enrol_speakers", "keep people's voices in a file"),
+    "identify-speaker": ("identify_speaker", "whose of these voices is a recording?"),
     "import-model": ("import_model", "a published checkpoint as a model of ours"),
     "export-onnx": ("export_onnx", "a model as ONNX: samples in, embedding out"),
     "model-info": ("model_info", "what a model file or a training configuration is"),

@@ -7,12 +7,14 @@ from speakerkit.errors import ConfigError
 
 FORMATS = """\
 Standard output has a name and a value a line: cosine (-1 to 1, higher is more alike), similarity (0 to 100, 0 at
-the threshold and below; no probability), threshold, decision (same or different), domain (the speech the model is
-for). A model without a threshold gives the cosine without a decision. The exit code is 0 either way. Standard
-error says what the model was trained on and how far its threshold can be trusted.
+the threshold and below; no probability), threshold, decision (same or different), llr (natural log-likelihood
+ratio, above 0 for the same speaker; of a calibrated model), domain (the speech the model is for). A model without a
+threshold gives the cosine without a decision. The exit code is 0 either way. Standard error has the answer in
+words, what the model was trained on, how far its threshold can be trusted, and what ails the recordings.
 
 With --enrol the one recording before it is compared with the mean of the enrolment's embeddings."""
-TEXT_FORMATS = {"cosine": ".6f", "similarity": ".2f", "threshold": ".6f", "decision": "s", "domain": "s"}
+TEXT_FORMATS = {"cosine": ".6f", "similarity": ".2f", "threshold": ".6f", "decision": "s", "llr": ".3f",
+                "domain": "s"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +43,12 @@ def verify_speakers(args: argparse.Namespace) -> None:
     options = verification.VerificationOptions(args.model, args.device, args.precision, args.vad,
                                                entry.audio_options(args), args.backend)
     verification.verify_speakers(test, args.enrol or enrol, options, args.report)
+    print_answer(args.report)
+
+
+def print_answer(report: dict) -> None:
+    """A name and a value a line, of what the model could say."""
     for name, text_format in TEXT_FORMATS.items():
-        value = args.report[name]
+        value = report.get(name)
         if value is not None:
             print(name, format(" ".join(value.split()) if isinstance(value, str) else value, text_format))

@@ -4,14 +4,15 @@ import dataclasses
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from speakerkit.errors import DataError, raise_all
-from speakerkit.io import locks
+from speakerkit.errors import DataError, RecordingError, raise_all
+from speakerkit.io import audio, files, locks, tables
 from speakerkit.io.audio import AudioOptions
-from speakerkit.io.recordings import Recording
+from speakerkit.io.pipes import is_pipe
+from speakerkit.io.recordings import load_recording
 from speakerkit.io.voiceprints import (
     VoiceprintFile,
     VoiceRecording,
@@ -19,6 +20,8 @@ from speakerkit.io.voiceprints import (
     speaker_fault,
     write_voiceprints,
 )
+from speakerkit.jobs import pool
+from speakerkit.jobs.verification import count_bad, faults_of, load_extractor
 from speakerkit.jobs.voiceprints import Voiceprints, hash_samples, read_for
 from speakerkit.scoring.cosine import cosine_score, top_rows
 
@@ -38,22 +41,103 @@ class Sample:
     embedding: np.ndarray
 
 
-def make_sample(speaker: str, path: str, recording: Recording, options: AudioOptions, extractor) -> Sample:
-    """Embed a recording for enrolment.
+@dataclass(frozen=True)
+class EnrolmentOptions:
+    """What to enrol with."""
+
+    model: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    nj: int = 1
+    audio_options: AudioOptions = field(default_factory=AudioOptions)
+
+
+def enrol_speakers(pairs: Sequence[tuple[str, str]], path: str | os.PathLike, options: EnrolmentOptions,
+                   report: dict) -> None:
+    """Add the recordings of people to a voiceprint file; with a recording that can't be used nobody is enrolled.
 
     Args:
-        speaker: whose it is.
-        path: where it can be read again; '' for one from memory.
-        recording: as it was loaded with `options`.
+        pairs: (speaker, path of a recording).
+        path: the voiceprint file, made where there is none.
+        options: model and how recordings are taken.
+        report: filled with counts.
 
     Raises:
-        RecordingError: it gives no embedding.
+        RecordingError, DataErrors: every recording that can't be used.
+        DataError, MachineError: as `enrol` does.
+    """
+    report.update(output=os.fspath(path))
+    faults = []
+    for _, recording in pairs:  # what headers show is told before torch is loaded
+        try:
+            audio.scan_audio(recording, options.audio_options)
+        except RecordingError as error:
+            faults.append(error)
+    count_bad(faults, report)
+    raise_all(faults)
+    files.check_writable(path)
+    extractor = load_extractor(options)
+    report.update(model=extractor.info.name, sha256=extractor.sha256, precision=extractor.precision_name)
+    try:
+        samples = make_samples([(speaker, (recording, None, None)) for speaker, recording in pairs],
+                               options.audio_options, extractor, options.nj)
+    except DataError as error:
+        count_bad(faults_of(error), report)
+        raise
+    before = set(read_voiceprints(path).speakers) if os.path.lexists(path) else set()
+    voices = enrol(path, samples, extractor)
+    report.update(num_speakers=len(voices), num_recordings=len(voices.file.recordings),
+                  num_new_speakers=len(set(voices.speakers) - before))
+    log.info("%d recordings of %d speakers are enrolled, %d speakers of them new", len(voices.file.recordings),
+             len(voices), report["num_new_speakers"])
+
+
+def read_pairs(folder: str | os.PathLike) -> list[tuple[str, str]]:
+    """(speaker, path) of each recording of a data directory.
+
+    Raises:
+        DataError, DataErrors: no such folder, faulty tables, an id in one of them alone, segments.
+    """
+    wav_scp, utt2spk = (os.path.join(folder, name) for name in ("wav.scp", "utt2spk"))
+    if os.path.exists(os.path.join(folder, "segments")):
+        raise DataError(os.path.join(folder, "segments"), "segments can't be enrolled; want whole recordings")
+    recordings, speakers = tables.read_table(wav_scp), tables.read_utt2spk(utt2spk)
+    faults = [recordings.fault(utt_id, f"'{utt_id}' has no speaker in {utt2spk}")
+              for utt_id in recordings.values if utt_id not in speakers.values]
+    faults += [speakers.fault(utt_id, f"'{utt_id}' has no recording in {wav_scp}")
+               for utt_id in speakers.values if utt_id not in recordings.values]
+    raise_all(faults)
+    return [(speakers.values[utt_id], value if is_pipe(value) else tables.resolve_path(value, wav_scp))
+            for utt_id, value in recordings.values.items()]
+
+
+def make_samples(items: Sequence[tuple[str, tuple]], options: AudioOptions, extractor, nj: int) -> list[Sample]:
+    """Load and embed recordings for enrolment.
+
+    Args:
+        items: (speaker, (thing, sample_rate, name)), as io.recordings.load_recording takes the latter.
+        options: how they are taken.
+        extractor: inference.extractor.Extractor.
+        nj: how many are worked on at a time.
+
+    Raises:
+        RecordingError, DataErrors: all that can't be used.
     """
     from speakerkit.inference.extractor import embed_recording
 
-    embedding = embed_recording(extractor, recording)
-    return Sample(speaker, recording.name, os.path.abspath(path) if path else "", hash_samples(recording),
-                  recording.duration_s, options, embedding)
+    def make(item: tuple[str, tuple]) -> Sample | RecordingError:
+        speaker, (thing, rate, name) = item
+        try:
+            recording = load_recording(thing, rate, options, name)
+            embedding = embed_recording(extractor, recording)
+        except RecordingError as error:
+            return error
+        path = os.path.abspath(thing) if isinstance(thing, (str, os.PathLike)) else ""
+        return Sample(speaker, recording.name, path, hash_samples(recording), recording.duration_s, options, embedding)
+
+    samples = pool.run_threads(make, list(items), nj)
+    raise_all([sample for sample in samples if isinstance(sample, RecordingError)])
+    return samples
 
 
 def enrol(path: str | os.PathLike, samples: Sequence[Sample], extractor) -> Voiceprints:
@@ -101,6 +185,15 @@ def remove_speakers(path: str | os.PathLike, names: Iterable[str]) -> Voiceprint
                        old.embeddings[rows])
         write_voiceprints(path, new)
     return Voiceprints(new, os.fspath(path))
+
+
+def count_recordings(voices: VoiceprintFile) -> list[tuple[str, int, float]]:
+    """(speaker, recordings, seconds) of everyone, in order of enrolment."""
+    counts, seconds = [0] * len(voices.speakers), [0.0] * len(voices.speakers)
+    for recording in voices.recordings:
+        counts[recording.speaker] += 1
+        seconds[recording.speaker] += recording.seconds
+    return list(zip(voices.speakers, counts, seconds, strict=True))
 
 
 def _empty(extractor) -> VoiceprintFile:

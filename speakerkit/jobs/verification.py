@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from speakerkit.errors import ConfigError, DataError, DataErrors, RecordingError, raise_all
+from speakerkit.features.quality import FRAME_S, measure_quality
 from speakerkit.io import audio
 from speakerkit.io.recordings import Recording, load_all
+from speakerkit.jobs.audio_quality import WARNINGS
 from speakerkit.scoring.cosine import cosine_score
-from speakerkit.scoring.judgement import Judgement, judge
+from speakerkit.scoring.judgement import Judgement, in_words, judge
 
 log = logging.getLogger(__name__)
 
@@ -62,21 +64,23 @@ def verify_speakers(test: str, enrol: list[str], options: VerificationOptions, r
     recordings = _read_all([test, *enrol], options.audio_options, report)
     if options.vad:
         recordings = _keep_speech(recordings, options.audio_options, report)
-    extractor = _load(options)
+    extractor = load_extractor(options)
     info = extractor.info
     report.update(precision=extractor.precision_name, training_data=info.training_data or None)
     try:
         answer = compare(extractor, recordings[0], recordings[1:])
     except RecordingError as error:
-        _count_bad([error], report)
+        count_bad([error], report)
         raise
     report.update({name: value if value != "" else None for name, value in dataclasses.asdict(answer).items()})
+    report["words"] = in_words(answer)
+    log.info("%s", report["words"])
     for warning in answer.warnings:
         log.warning("%s", warning)
     for recording in recordings:
         if recording.sample_rate > info.fbank.sample_rate:
             log.info("%s: resampled from %d Hz to %d Hz", recording.name, recording.sample_rate, info.fbank.sample_rate)
-    _say_how_far_to_trust(info, extractor.sha256)
+    say_how_far_to_trust(info, extractor.sha256)
 
 
 def compare(extractor, test: Recording, enrol: list[Recording]) -> Verification:
@@ -134,7 +138,7 @@ def _read_all(paths: list[str], options: audio.AudioOptions, report: dict) -> li
     try:
         recordings = load_all([(sys.stdin.buffer if path == "-" else path, None, None) for path in paths], options)
     except DataError as error:
-        _count_bad(error.faults if isinstance(error, DataErrors) else [error], report)
+        count_bad(faults_of(error), report)
         raise
     report["test_seconds"], *report["enrol_seconds"] = [round(r.duration_s, 3) for r in recordings]
     return recordings
@@ -154,19 +158,26 @@ def _keep_speech(recordings: list[Recording], options: audio.AudioOptions, repor
             kept.append(dataclasses.replace(recording, samples=speech, notes=+notes))
         except RecordingError as error:
             faults.append(RecordingError(recording.name, error.reason, error.detail))
-    _count_bad(faults, report)
+    count_bad(faults, report)
     raise_all(faults)
     report["vad"] = detector.name
     report["test_speech_seconds"], *report["enrol_speech_seconds"] = [round(r.duration_s, 3) for r in kept]
     return kept
 
 
-def _count_bad(faults: list[DataError], report: dict) -> None:
+def faults_of(error: DataError) -> list[DataError]:
+    """The faults of one error or of several told together."""
+    return error.faults if isinstance(error, DataErrors) else [error]
+
+
+def count_bad(faults: list[DataError], report: dict) -> None:
+    """`num_bad` and `bad_<reason>` of a report."""
     report["num_bad"] = len(faults)
     report.update(Counter(f"bad_{fault.reason.replace('-', '_')}" for fault in faults))
 
 
-def _load(options: VerificationOptions):
+def load_extractor(options):
+    """The extractor of a command's model, device, precision and backend."""
     from speakerkit.inference.backends import choose_backend
     from speakerkit.inference.extractor import start_extractor
     from speakerkit.models import device
@@ -184,6 +195,7 @@ def find_warnings(recordings: list[Recording], model_rate: int) -> list[str]:
         if recording.sample_rate < model_rate:
             warnings.append(f"{recording.name}: {recording.sample_rate} Hz, the model hears {model_rate} Hz: above "
                             f"{recording.sample_rate // 2} Hz there is nothing, and the score is less sure")
+        warnings += [f"{recording.name}: {WARNINGS[code][0]}" for code in _find_flaws(recording, model_rate)]
     digests = [hashlib.sha256(recording.samples.tobytes()).digest() for recording in recordings]
     for recording, digest in zip(recordings[1:], digests[1:], strict=True):
         if digest == digests[0]:
@@ -192,7 +204,18 @@ def find_warnings(recordings: list[Recording], model_rate: int) -> list[str]:
     return warnings
 
 
-def _say_how_far_to_trust(info, sha256: str) -> None:
+def _find_flaws(recording: Recording, model_rate: int) -> list[str]:
+    """What check-audio would warn of, and isn't said by the recording's notes or rate already."""
+    if recording.duration_s < 2 * FRAME_S:
+        return []
+    quality = measure_quality(recording.samples, recording.sample_rate)
+    said = {"little-speech"} if recording.notes["short"] else set()
+    said |= {"narrow-band"} if recording.sample_rate < model_rate else set()
+    return [code for code, (_, holds) in WARNINGS.items() if code not in said and holds(quality)]
+
+
+def say_how_far_to_trust(info, sha256: str) -> None:
+    """What a model was trained on, where its threshold comes from, and what no model can tell."""
     log.info("model %s (%s) was trained on: %s; it is for: %s", info.name, sha256[:8],
              info.training_data or "it doesn't say", info.domain or "it doesn't say")
     if info.threshold is None:

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import logging
 import os
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,17 @@ from speakerkit.io import locks
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.recordings import Recording, load_recording
 from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
-from speakerkit.jobs.verification import check_decision, find_warnings, mean_embedding
+from speakerkit.jobs.verification import (
+    check_decision,
+    count_bad,
+    faults_of,
+    find_warnings,
+    load_extractor,
+    mean_embedding,
+    say_how_far_to_trust,
+)
 from speakerkit.scoring.cosine import cosine_score, length_normalise, top_rows
-from speakerkit.scoring.judgement import Judgement, judge
+from speakerkit.scoring.judgement import Judgement, in_words, judge
 
 log = logging.getLogger(__name__)
 
@@ -189,3 +198,41 @@ def _load_again(voices: Voiceprints, row: VoiceRecording) -> Recording:
     if hash_samples(recording) != row.sha256:
         raise DataError(row.path, f"has changed since it was enrolled for '{speaker}'")
     return recording
+
+
+def identify_speaker(path: str | os.PathLike, test: str, options, top: int, report: dict) -> None:
+    """Find whose voice a recording is among those of a voiceprint file.
+
+    Args:
+        path: the voiceprint file.
+        test: the recording; `-` is standard input.
+        options: jobs.verification.VerificationOptions, without a VAD.
+        top: how many of the nearest speakers at most.
+        report: filled with `nearest`, the numbers of that speaker's match, and `matches`.
+
+    Raises:
+        RecordingError: the recording can't be used.
+        DataError, DataErrors: as load_voiceprints and identify do.
+    """
+    report.update(test=test, voiceprints=os.fspath(path))
+    try:
+        recording = load_recording(sys.stdin.buffer if test == "-" else test, None, options.audio_options)
+    except DataError as error:
+        count_bad(faults_of(error), report)
+        raise
+    read_voiceprints(path)  # a file that is none is told before torch is loaded
+    extractor = load_extractor(options)
+    report.update(model=extractor.info.name, sha256=extractor.sha256, precision=extractor.precision_name)
+    voices = load_voiceprints(path, extractor)
+    found = identify(voices, recording, extractor, top)
+    best = found.matches[0]
+    report.update(dataclasses.asdict(best) | {"speaker": found.speaker, "nearest": best.speaker})
+    report.update(domain=extractor.info.domain or None, num_speakers=len(voices), words=in_words(best),
+                  matches=[[match.speaker, match.cosine] for match in found.matches])
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    log.info("nearest of %d speakers: '%s'; %s", len(voices), best.speaker, report["words"])
+    if best.decision == "same" and len(voices) > 1:
+        log.info("the threshold is one for a single comparison: among %d voices a stranger's passes it about %d times "
+                 "as often", len(voices), len(voices))
+    say_how_far_to_trust(extractor.info, extractor.sha256)

@@ -1,9 +1,16 @@
 """What a cosine says: above or below a threshold, how far, and how much evidence it is."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from speakerkit.scoring.calibration import Calibration
+
+# Evidence that decides nothing: less than 3 to 1 by the calibration; without one a rule of thumb, less than a
+# tenth of the way from the threshold to equal directions.
+WEAK_LLR = math.log(3.0)
+WEAK_SHARE = 0.1
+MOST_ODDS = 1e6  # no list of trials is long enough to back more
 
 
 @dataclass(frozen=True)
@@ -43,3 +50,25 @@ def judge(cosine: float, threshold: float | None, calibration: Mapping[str, floa
         return Judgement(cosine, None, None, None, llr)
     decision = "same" if cosine >= threshold else "different"
     return Judgement(cosine, similarity_percent(cosine, threshold), threshold, decision, llr)
+
+
+def in_words(judgement: Judgement) -> str:
+    """The answer as a sentence; it says so where the evidence is too weak for one."""
+    cosine, threshold, llr = judgement.cosine, judgement.threshold, judgement.llr
+    facts = []
+    if llr is not None:
+        odds = math.exp(min(abs(llr), math.log(MOST_ODDS)))
+        more = "over " if abs(llr) > math.log(MOST_ODDS) else ""
+        one, other = ("one speaker", "two") if llr >= 0 else ("two speakers", "one")
+        facts.append(f"{more}{odds:,.3g} times as likely from {one} as from {other}" if odds < 1000 else
+                     f"{more}{odds:,.0f} times as likely from {one} as from {other}")
+    if threshold is None:
+        return facts[0] if facts else "no decision: the model has no threshold"
+    side = "above" if cosine >= threshold else "below"
+    facts.append(f"the cosine is {abs(cosine - threshold):.3f} {side} the threshold")
+    is_weak = abs(llr) < WEAK_LLR if llr is not None else abs(cosine - threshold) < WEAK_SHARE * (1.0 - threshold)
+    if is_weak:
+        verdict = "can't say, it could be either"
+    else:
+        verdict = "probably the same speaker" if judgement.decision == "same" else "probably different speakers"
+    return f"{verdict}: {', '.join(facts)}"

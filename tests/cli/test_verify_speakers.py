@@ -12,6 +12,7 @@ import torch
 from speakerkit.cli import verify_speakers
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import RecordingError
+from speakerkit.features.resample import resample
 from speakerkit.inference.extractor import load_extractor
 from speakerkit.io.audio import load_audio
 from speakerkit.jobs import verification
@@ -68,6 +69,7 @@ def test_answer(write_model, recordings, tmp_path, capsys, threshold, decision):
     assert report["training_data"] == "three talkers in a room"
     assert (report["status"], report["exit_code"], report["precision"]) == ("ok", 0, "float32")
     assert report["sha256"] == model_file.sha256_of(model)
+    assert f"verify-speakers: {report['words']}\n" in captured.err and "the cosine is" in report["words"]
     for words in ("trained on: three talkers in a room; it is for: read speech",
                   "its threshold comes from: 10 trials of those talkers",
                   "it holds for speech of that kind", "not that a live person spoke"):
@@ -108,6 +110,32 @@ def test_quiet_leaves_warnings(write_model, recordings, tmp_path, capsys):
     assert f"warning: {low}: 8000 Hz, the model hears 16000 Hz: above 4000 Hz there is nothing" in told
     assert f"warning: {short} and {short} hold the same samples" in told
     assert "trained on" not in told
+
+
+def spoil(samples, rate, kind):
+    """A recording of speech made worse in one way."""
+    noise = np.random.default_rng(1).standard_normal(len(samples)).astype(np.float32)
+    if kind == "noisy":
+        return samples + 2 * samples.std() * noise
+    if kind == "clipped":
+        return np.clip(samples * 20, -samples.std(), samples.std())
+    if kind == "quiet":
+        return samples / np.abs(samples).max() * 0.003
+    if kind == "narrow-band":
+        return resample(resample(samples, rate, 8000), 8000, rate)
+    return np.concatenate([samples, np.zeros(6 * len(samples), np.float32)])  # digital silence
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("noisy", "SNR below 15 dB"), ("clipped", "more than 1% of the samples are clipped"),
+    ("quiet", "speech below -50 dBFS"), ("narrow-band", "nothing above 5500 Hz or lower"),
+    ("padded", "more than 50% of it is digital silence"),
+])
+def test_what_ruins_embeddings_is_a_warning(write_model, recordings, tmp_path, capsys, kind, words):
+    samples, rate = soundfile.read(recordings[0], dtype="float32")
+    soundfile.write(tmp_path / "bad.wav", spoil(samples, rate, kind), rate, subtype="FLOAT")
+    verify(recordings[1], tmp_path / "bad.wav", "--model", write_model(0.5), "--quiet")
+    assert f"warning: {tmp_path}/bad.wav: {words}" in capsys.readouterr().err
 
 
 def write_bad(folder, kind):
@@ -165,7 +193,7 @@ def test_an_unusable_embedding_names_its_recording(recordings, monkeypatch, caps
                            calibration=None, fbank=FbankConfig())
     extractor = SimpleNamespace(info=info, sha256="0" * 64, precision_name="float32", embed_samples=fail,
                                 path="model", device="cpu", backend="torch")
-    monkeypatch.setattr(verification, "_load", lambda options: extractor)
+    monkeypatch.setattr(verification, "load_extractor", lambda options: extractor)
     verify(*recordings[:2], code=1)
     captured = capsys.readouterr()
     assert captured.err == (f"verify-speakers: {recordings[1]}: nan-embedding: "
