@@ -14,6 +14,7 @@ import torch
 
 from speakerkit.errors import BatchError, RecordingError
 from speakerkit.inference.extractor import Extractor, embed_recording, load_extractor
+from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of, load_detector
 from speakerkit.io import audio, fetch, files
 from speakerkit.io.fetch import fetch_url
 from speakerkit.io.recordings import Recording, label_all, load_all, load_recording
@@ -77,7 +78,8 @@ class Model:
     torch tensor with `sample_rate=`: int16 or int32 at full scale or floats in [-1, 1], of shape
     (num_samples,) or two-dimensional with the longer side as time. What reads recordings takes these options:
     `channel` (from 0, or "mix"; several channels without a choice are an error), `min_duration_s` (0.3),
-    `max_duration_s`, `pcm_rate` (Hz of headerless .pcm files), `accept_truncated`.
+    `max_duration_s`, `pcm_rate` (Hz of headerless .pcm files), `accept_truncated`. `vad=True` embeds only what
+    silero-vad takes for speech (pip install 'speakerkit[vad]'); where nobody speaks the reason is no-speech.
     A recording that can't be used is never a number: RecordingError, its `reason` one of errors.REASON_CODES.
     """
 
@@ -107,7 +109,7 @@ class Model:
         return f"<Model {self.info.name} {self.sha256[:8]}, {self.extractor.device}, {self.precision}>"
 
     def embed(self, recording, sample_rate: float | Sequence[float | None] | None = None, *, nj: int | None = None,
-              on_bad: str = "raise", **options) -> np.ndarray | list[np.ndarray | RecordingError]:
+              on_bad: str = "raise", vad: bool = False, **options) -> np.ndarray | list[np.ndarray | RecordingError]:
         """The embedding of a recording; of a list of recordings, those of all.
 
         Args:
@@ -117,7 +119,7 @@ class Model:
                 threads); the bytes are the same for any number.
             on_bad: of a list: "raise", or "return" to get a list that holds an embedding or a RecordingError
                 an item.
-            **options: see Model.
+            vad, **options: see Model.
 
         Returns:
             (embedding_dim,) float32, not length-normalised: what extract-embeddings writes for the same
@@ -129,20 +131,22 @@ class Model:
             ValueError: no recording at all, no rate for samples, an impossible shape or option.
         """
         audio_options = make_audio_options(options)
+        hear = make_listener(vad, audio_options)
         if not isinstance(recording, (list, tuple)):
-            return self._embed_one(load_recording(recording, sample_rate, audio_options))
-        return self._embed_all([functools.partial(load_recording, thing, rate, audio_options, name)
-                                for thing, rate, name in label_all(recording, sample_rate)], nj, on_bad)
+            return self._embed_one(hear(load_recording(recording, sample_rate, audio_options)))
+        items = label_all(recording, sample_rate)
+        return self._embed_all(lambda item: hear(load_recording(item[0], item[1], audio_options, item[2])), items, nj,
+                               on_bad)
 
     def embed_file_list(self, wav_scp: str | os.PathLike, segments: str | os.PathLike | None = None, *,
-                        nj: int | None = None, on_bad: str = "raise",
+                        nj: int | None = None, on_bad: str = "raise", vad: bool = False,
                         **options) -> dict[str, np.ndarray | RecordingError]:
         """The embedding of every recording of a list, or of its segments, as extract-embeddings makes them.
 
         Args:
             wav_scp: '<utt-id> <path>' lines; shell pipes are refused.
             segments: '<utt-id> <rec-id> <start> <end>' lines, seconds.
-            nj, on_bad, **options: as for `embed`.
+            nj, on_bad, vad, **options: as for `embed`.
 
         Returns:
             utt_id -> (embedding_dim,) float32, in the list's order.
@@ -152,28 +156,30 @@ class Model:
             BatchError: recordings that can't be used, after all others are done.
         """
         audio_options = make_audio_options(options)
+        hear = make_listener(vad, audio_options)
         listed = utterances.read_utterances(wav_scp, segments)
 
         def load(utterance: utterances.Utterance) -> Recording:
             notes: Counter = Counter()
-            return Recording(utterance.path, *utterances.load_utterance(utterance, audio_options, notes), notes)
+            return hear(Recording(utterance.path, *utterances.load_utterance(utterance, audio_options, notes), notes))
 
-        results = self._embed_all([lambda u=utterance: load(u) for utterance in listed], nj, on_bad)
+        results = self._embed_all(load, listed, nj, on_bad)
         return {utterance.utt_id: result for utterance, result in zip(listed, results, strict=True)}
 
     def embed_url(self, url: str, *, allow_private: bool = False, max_bytes: int = fetch.MOST_BYTES,
-                  timeout_s: float = fetch.TIMEOUT_S, **options) -> np.ndarray:
+                  timeout_s: float = fetch.TIMEOUT_S, vad: bool = False, **options) -> np.ndarray:
         """The embedding of a recording behind an http or https URL; see `fetch_url` for its limits.
 
         Raises:
             RecordingError: url-refused, url-failed, missing, or what a file gives; it names the URL without its query.
         """
         audio_options = make_audio_options(options)
+        hear = make_listener(vad, audio_options)
         stream = io.BytesIO(fetch_url(url, allow_private=allow_private, max_bytes=max_bytes, timeout_s=timeout_s))
         stream.name = fetch.shown(url)
-        return self._embed_one(load_recording(stream, None, audio_options))
+        return self._embed_one(hear(load_recording(stream, None, audio_options)))
 
-    def verify(self, enrol, test, sample_rate: float | Sequence[float | None] | None = None,
+    def verify(self, enrol, test, sample_rate: float | Sequence[float | None] | None = None, *, vad: bool = False,
                **options) -> Verification:
         """Are two recordings of the same speaker?
 
@@ -181,7 +187,7 @@ class Model:
             enrol: a recording (see Model), or a list of recordings of one speaker, whose embeddings are averaged.
             test: the recording in question.
             sample_rate: Hz, of arrays and tensors; one for all, or one for each of `enrol` and then `test`.
-            **options: see Model.
+            vad, **options: see Model.
 
         Returns:
             cosine, similarity (0 to 100), threshold, decision ("same" or "different"), llr (natural
@@ -196,7 +202,8 @@ class Model:
         things = [*(enrol if isinstance(enrol, (list, tuple)) else [enrol]), test]
         if len(things) == 1:
             raise ValueError("no recording of the speaker to compare with")
-        *enrolled, tested = load_all(label_all(things, sample_rate), audio_options)
+        hear = make_listener(vad, audio_options)
+        *enrolled, tested = map(hear, load_all(label_all(things, sample_rate), audio_options))
         return verification.compare(self.extractor, tested, enrolled)
 
     def enrol(self, path: str | os.PathLike, speakers: Mapping[str, object], sample_rate: float | None = None, *,
@@ -272,20 +279,20 @@ class Model:
         audio.say_notes(recording.notes)
         return embed_recording(self.extractor, recording)
 
-    def _embed_all(self, loaders: list[Callable[[], Recording]], nj: int | None,
+    def _embed_all(self, load: Callable[[object], Recording], items: list, nj: int | None,
                    on_bad: str) -> np.ndarray | list[np.ndarray | RecordingError]:
-        """What each loader's recording gives: embeddings, or why there is none."""
+        """What each item's recording gives: embeddings, or why there is none."""
         if on_bad not in ("raise", "return"):
             raise ValueError(f"on_bad is {on_bad!r}; want 'raise' or 'return'")
 
-        def attempt(load: Callable[[], Recording]) -> tuple[np.ndarray | RecordingError, Counter]:
+        def attempt(item: object) -> tuple[np.ndarray | RecordingError, Counter]:
             try:
-                recording = load()
+                recording = load(item)
                 return embed_recording(self.extractor, recording), recording.notes
             except RecordingError as error:
                 return error, Counter()
 
-        pairs = pool.run_threads(attempt, loaders, _threads(nj))
+        pairs = pool.run_threads(attempt, items, _threads(nj))
         audio.say_notes(sum((notes for _, notes in pairs), Counter()))
         results = [result for result, _ in pairs]
         if on_bad == "return":
@@ -307,3 +314,16 @@ def make_audio_options(options: dict) -> audio.AudioOptions:
     if "allow_pipes" in options:
         raise ValueError("shell pipes aren't run here; wanted a path, bytes, a file object or samples")
     return audio.AudioOptions(**options)
+
+
+def make_listener(vad: bool, options: audio.AudioOptions) -> Callable[[Recording], Recording]:
+    """What is made of a loaded recording before it is embedded: nothing, or what of it is speech."""
+    if not vad:
+        return lambda recording: recording
+    detector = _detector()
+    return lambda recording: keep_speech_of(detector, recording, options.min_duration_s)
+
+
+@functools.cache
+def _detector() -> SpeechDetector:
+    return load_detector()

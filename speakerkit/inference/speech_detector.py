@@ -6,9 +6,11 @@ pauses under 100 ms kept, 30 ms kept at either side. What is speech is joined en
 command line does; the joints, one a pause, disturb two frames each.
 """
 
+import dataclasses
 import importlib.metadata
 import threading
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,8 @@ import numpy as np
 
 from speakerkit.errors import ConfigError, RecordingError
 from speakerkit.features.resample import resample
+from speakerkit.io.audio import SHORT_S
+from speakerkit.io.recordings import Recording
 from speakerkit.models import device
 
 PACKAGE = "silero-vad"
@@ -70,6 +74,20 @@ class SpeechDetector:
             raise RecordingError("samples", "too-short", f"{len(kept) / sample_rate:.2f} s of speech in "
                                                          f"{duration_s:.2f} s; wanted at least {min_duration_s:g} s")
         return kept
+
+
+def keep_speech_of(detector: SpeechDetector, recording: Recording, min_duration_s: float) -> Recording:
+    """The same recording without what is no speech.
+
+    Raises:
+        RecordingError: no-speech, or too-short with fewer seconds of it; under the recording's name.
+    """
+    try:
+        speech = detector.keep_speech(recording.samples, recording.sample_rate, min_duration_s)
+    except RecordingError as error:
+        raise RecordingError(recording.name, error.reason, error.detail) from None
+    notes = recording.notes + Counter(short=len(speech) < SHORT_S * recording.sample_rate)
+    return dataclasses.replace(recording, samples=speech, notes=+notes)
 
 
 def load_detector() -> SpeechDetector:
