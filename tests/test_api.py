@@ -341,6 +341,27 @@ def address(tmp_path):
     server.server_close()
 
 
+def test_only_what_is_speech(model, speech_files, tmp_path):
+    """What extract-embeddings --vad gives; where nobody speaks there is no number."""
+    path = next(iter(speech_files.values()))[0]
+    samples, rate = soundfile.read(path, dtype="float32")
+    padded = tmp_path / "padded.wav"
+    hiss = 1e-3 * np.random.default_rng(1).standard_normal(3 * rate).astype(np.float32)
+    soundfile.write(padded, np.concatenate([hiss, samples, hiss]), rate, subtype="FLOAT")
+    (tmp_path / "wav.scp").write_text(f"u {padded}\n")
+    code = extract_embeddings.main([str(tmp_path / "wav.scp"), str(tmp_path / "emb.ark"), "--model",
+                                    model.extractor.path, "--device", "cpu", "--precision", "float32", "--vad"])
+    assert code == 0
+    written = ark.read_vectors(tmp_path / "emb.ark")["u"].tobytes()
+    assert model.embed(padded, vad=True).tobytes() == written != model.embed(padded).tobytes()
+    assert model.embed([padded.read_bytes()], vad=True)[0].tobytes() == written
+    assert model.embed_file_list(tmp_path / "wav.scp", vad=True)["u"].tobytes() == written
+    for call in (lambda: model.embed(hiss, rate, vad=True), lambda: model.verify(path, hiss, rate, vad=True)):
+        with pytest.raises(RecordingError) as caught:
+            call()
+        assert caught.value.reason == "no-speech"
+
+
 def test_a_url(model, wavs, speech, tmp_path, address):
     (tmp_path / "a.wav").write_bytes(wavs[0].read_bytes())
     wanted = model.embed(wavs[0])

