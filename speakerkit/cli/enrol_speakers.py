@@ -58,5 +58,5 @@ def enrol_speakers(args: argparse.Namespace) -> None:
             raise DataError("--speaker", fault)
         pairs = [(args.speaker, path) for path in args.inputs] if args.speaker else enrolment.read_pairs(args.inputs[0])
         options = enrolment.EnrolmentOptions(args.model, args.device, args.precision, args.nj,
-                                             entry.audio_options(args))
+                                             entry.audio_options(args), args.backend)
         enrolment.enrol_speakers(pairs, args.voices, options, args.report)

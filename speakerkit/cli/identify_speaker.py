@@ -33,7 +33,7 @@ def identify_speaker(args: argparse.Namespace) -> None:
     from speakerkit.jobs import verification, voiceprints
 
     options = verification.VerificationOptions(args.model, args.device, args.precision,
-                                               audio_options=entry.audio_options(args))
+                                               audio_options=entry.audio_options(args), backend=args.backend)
     voiceprints.identify_speaker(args.voices, args.recording, options, args.top, args.report)
     print("nearest", args.report["nearest"])
     print_answer(args.report)

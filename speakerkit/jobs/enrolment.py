@@ -50,6 +50,7 @@ class EnrolmentOptions:
     precision: str = "auto"
     nj: int = 1
     audio_options: AudioOptions = field(default_factory=AudioOptions)
+    backend: str = "auto"
 
 
 def enrol_speakers(pairs: Sequence[tuple[str, str]], path: str | os.PathLike, options: EnrolmentOptions,
