@@ -42,6 +42,9 @@ log_interval = 2
 checkpoint_interval = 4
 """
 
+# What a reader has made before: the card of another system on the same trials.
+EARLIER = [["compute-metrics", "data/eval/trials", "exp/a/scores", "--card", "exp/other/card"]]
+
 # Runs each command's main in one process, so that torch is loaded once; tells exit codes and output as JSON.
 RUN_ALL = """
 import contextlib, importlib.metadata, io, json, sys
@@ -78,10 +81,10 @@ def example_output() -> list[str]:
 def workplace(tmp_path_factory, speech_files):
     """A folder in which the README's files are there."""
     place = tmp_path_factory.mktemp("readme")
-    people = list(speech_files.items())[:4]
-    for name, part in (("train", slice(0, 3)), ("eval", slice(3, 5))):
+    people = list(speech_files.items())[:12]
+    for name, part in (("train", slice(0, 3)), ("dev", slice(0, 3)), ("eval", slice(3, 5))):
         write_data(place / "data" / name, people, part)
-    (a, *a_more), (b, *_), (c, *_), (d, *_) = (paths for _, paths in people)
+    (a, *a_more), (b, *_), (c, *_), (d, *_) = (paths for _, paths in people[:4])
     for name, source in {"a": a, "b": b, "c": c, "d": d, "a1": a, "a2": a_more[0]}.items():
         samples, rate = soundfile.read(source, dtype="int16", frames=32000)
         soundfile.write(place / f"{name}.flac", samples, rate)
@@ -89,13 +92,9 @@ def workplace(tmp_path_factory, speech_files):
     (place / "conf").mkdir()
     (place / "conf" / "resnet34.toml").write_text(QUICK)
     (place / "list.score").write_text("a b 0.9 target\na c 0.8 target\nb c 0.1 nontarget\nc d 0.85 nontarget\n")
-    trials = [line.split() for line in (place / "data" / "eval" / "trials").read_text().splitlines()]
     generator = np.random.default_rng(1)
-    for system in ("a", "b"):  # scores of two systems on the same trials
-        scores = place / "exp" / system / "scores"
-        scores.parent.mkdir(parents=True)
-        scores.write_text("".join(f"{enrol} {test} {(label == 'target') + generator.standard_normal():.6f}\n"
-                                  for enrol, test, label in trials))
+    for data, scores in (("eval", "a/scores"), ("eval", "b/scores"), ("dev", "scores_dev")):
+        write_scores(place / "exp" / scores, place / "data" / data / "trials", generator)
     with ArkWriter(place / "exp" / "spk_emb.ark", place / "exp" / "spk_emb.scp") as cohort:  # as wide as QUICK's
         for number in range(300):  # as many as --top takes
             cohort.write(f"cohort{number}", generator.standard_normal(16).astype(np.float32))
@@ -120,6 +119,14 @@ def write_data(folder, people, part):
                                                             for number, row in enumerate(rows)))
 
 
+def write_scores(path, trials, generator):
+    """Scores of a system that is right more often than not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (line.split() for line in trials.read_text().splitlines())
+    path.write_text("".join(f"{enrol} {test} {(label == 'target') + generator.standard_normal():.6f}\n"
+                            for enrol, test, label in lines))
+
+
 def write_evaluation_package(path, people):
     with tarfile.open(path, "w:gz") as archive:
         lines = []
@@ -135,8 +142,8 @@ def write_evaluation_package(path, people):
 @pytest.fixture(scope="module")
 def ran(workplace):
     """(words, exit code, stdout, stderr) of each command, run one after the other as a reader would."""
-    commands = [words for words in example_commands() if words[0] != "import-model" or
-                (workplace / words[1]).exists()]
+    commands = EARLIER + [words for words in example_commands() if words[0] != "import-model" or
+                          (workplace / words[1]).exists()]
     result = subprocess.run([sys.executable, "-c", RUN_ALL], cwd=workplace, input=json.dumps(commands), text=True,
                             capture_output=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
