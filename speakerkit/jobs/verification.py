@@ -14,6 +14,8 @@ from speakerkit.features.quality import FRAME_S, measure_quality
 from speakerkit.io import audio
 from speakerkit.io.recordings import Recording, load_all
 from speakerkit.jobs.audio_quality import WARNINGS
+from speakerkit.models.model_info import bundled_names
+from speakerkit.models.published.catalogue import RECOMMENDED
 from speakerkit.scoring.cosine import cosine_score
 from speakerkit.scoring.judgement import Judgement, in_words, judge
 
@@ -225,5 +227,7 @@ def say_how_far_to_trust(info, sha256: str) -> None:
         log.info("its threshold comes from: %s", info.threshold_trials or "it doesn't say")
         log.info("it holds for speech of that kind; for other microphones, rooms, languages or lengths the right one "
                  "may lie elsewhere: find yours with score-trials and compute-metrics on labelled trials")
+    if info.name in bundled_names():
+        log.info("it is small; for real use take --model %s (200,000 speakers, Apache-2.0)", RECOMMENDED)
     log.info("a match says that the voices are alike, not that a live person spoke: a replayed or synthetic voice "
              "can match too")

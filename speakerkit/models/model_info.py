@@ -137,6 +137,15 @@ def _check_types(facts: dict) -> None:
             raise TypeError(f"'{name}' is {value!r}")
 
 
+def _bundled_files() -> list[Path]:
+    return sorted((Path(__file__).parent.parent / "pretrained").glob("*.safetensors"))
+
+
+def bundled_names() -> list[str]:
+    """Names of the models that come with this installation."""
+    return [path.stem for path in _bundled_files()]
+
+
 def find_model(name: str | os.PathLike | None) -> Path:
     """The file that ``--model`` means.
 
@@ -152,7 +161,7 @@ def find_model(name: str | os.PathLike | None) -> Path:
     source = "--model"
     if name is None:
         name, source = os.environ.get("SPEAKERKIT_MODEL"), "$SPEAKERKIT_MODEL"
-    bundled = sorted((Path(__file__).parent.parent / "pretrained").glob("*.safetensors"))
+    bundled = _bundled_files()
     if not name:
         if bundled:
             return bundled[0]

@@ -17,6 +17,8 @@ from speakerkit.inference.extractor import load_extractor
 from speakerkit.io.audio import load_audio
 from speakerkit.jobs import verification
 from speakerkit.models import model_file
+from speakerkit.models.model_info import bundled_names
+from speakerkit.models.published.catalogue import RECOMMENDED, look_up
 from speakerkit.models.resnet import initialise, make_network
 from speakerkit.scoring.cosine import cosine_score
 
@@ -74,6 +76,14 @@ def test_answer(write_model, recordings, tmp_path, capsys, threshold, decision):
                   "its threshold comes from: 10 trials of those talkers",
                   "it holds for speech of that kind", "not that a live person spoke"):
         assert words in captured.err
+
+
+def test_the_bundled_model_points_to_the_one_for_real_use(write_model, recordings, capsys):
+    assert look_up(RECOMMENDED).licence == "Apache-2.0"
+    verify(*recordings[:2], "--backend", "torch", "--model", bundled_names()[0])
+    assert f"for real use take --model {RECOMMENDED} (200,000 speakers, Apache-2.0)" in capsys.readouterr().err
+    verify(*recordings[:2], "--model", write_model(0.5))
+    assert "for real use" not in capsys.readouterr().err
 
 
 def test_model_without_a_threshold_gives_the_cosine_alone(write_model, recordings, tmp_path, capsys):

@@ -2,8 +2,9 @@
 
 Repositories and files are those of 3D-Speaker's `speakerlab/bin/infer_sv.py`, WeSpeaker's `docs/pretrained.md`
 and SpeechBrain's `pretrained_interfaces`. Licences are those of the model pages; WeSpeaker's page says that a
-model follows the licence of its corpus. A size or SHA-256 is given where the file itself was seen, or where
-several projects that pin the file name the same.
+model follows the licence of its corpus. A size or SHA-256 is given where the file itself was seen
+(campplus-cn-en) or where public projects pin it: several name the same for campplus-cn and SpeechBrain's ECAPA-TDNN,
+one names those of ERes2NetV2.
 """
 
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ CATALOGUE = (
     Published("speechbrain-resnet-voxceleb", HUGGINGFACE, "speechbrain/spkrec-resnet-voxceleb",
               "embedding_model.ckpt", "speechbrain", "Apache-2.0", "VoxCeleb 1 and 2: 7,205 speakers"),
 )
+
+RECOMMENDED = "campplus-cn-en"  # for real use: what commands that fall back to the bundled model point to
 
 
 def look_up(name: str) -> Published | None:
