@@ -44,7 +44,7 @@ def test_features_of_joined_utterances(folders, command, tmp_path):
 
 
 def test_embeddings_of_joined_utterances(folders, command, small_model, tmp_path):
-    options = ("--model", small_model, "--precision", "float32", "--nj", 1)
+    options = ("--model", small_model, "--backend", "torch", "--precision", "float32", "--nj", 1)
     for folder in folders:
         extra = ("--utt2utts", folder / "utt2utts") if folder == folders[0] else ()
         ended = command(extract_embeddings, *options, *extra, folder / "wav.scp", folder / "emb.ark")
@@ -58,7 +58,8 @@ def test_embeddings_of_joined_utterances(folders, command, small_model, tmp_path
 def test_a_bad_part_spoils_its_utterance_alone(folders, command, small_model):
     folder = folders[0]
     (folder / "wav" / "s1-u3.wav").unlink()
-    ended = command(extract_embeddings, "--model", small_model, "--nj", 1, "--utt2utts", folder / "utt2utts",
+    ended = command(extract_embeddings, "--model", small_model, "--backend", "torch", "--nj", 1,
+                    "--utt2utts", folder / "utt2utts",
                     "--max-bad", 1, folder / "wav.scp", folder / "emb.ark")
     assert ended.code == 0, ended.err
     assert list(kaldiio.load_ark(str(folder / "emb.ark")))[0][0] == "s0-u0"
@@ -83,8 +84,8 @@ def test_a_changed_part_is_noticed(folders):
 ])
 def test_faulty_tables_stop_before_any_work(folders, command, small_model, text, message):
     (folders[0] / "utt2utts").write_text(text)
-    ended = command(extract_embeddings, "--model", small_model, "--utt2utts", folders[0] / "utt2utts",
-                    folders[0] / "wav.scp", folders[0] / "emb.ark")
+    ended = command(extract_embeddings, "--model", small_model, "--backend", "torch",
+                    "--utt2utts", folders[0] / "utt2utts", folders[0] / "wav.scp", folders[0] / "emb.ark")
     assert ended.code == 1
     assert message in ended.err
     assert not (folders[0] / "emb.ark.parts").exists()

@@ -73,7 +73,7 @@ def test_what_is_known_stays_when_the_weights_are_damaged(small_model):
 
 @pytest.mark.parametrize("text, message", [
     ("[model]\narchitekture = 'resnet34'\n", "did you mean 'architecture'"),
-    ("[model]\narchitecture = 'ecapa'\n", "want one of resnet34"),
+    ("[model]\narchitecture = 'xvector'\n", "want one of resnet18, resnet34"),
 ])
 def test_configurations_that_can_not_be(tmp_path, text, message):
     (tmp_path / "x.toml").write_text(text)

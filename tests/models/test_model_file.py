@@ -297,5 +297,5 @@ def test_find_a_bundled_model(saved, tmp_path, monkeypatch):
     bundled = package / "pretrained/talker.safetensors"
     bundled.write_bytes(saved.read_bytes())
     assert find_model(None) == find_model("talker") == bundled
-    with pytest.raises(DataError, match="or one of talker"):
+    with pytest.raises(DataError, match="one of talker, or a published one"):
         find_model("walker")
