@@ -210,12 +210,7 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         raise ConfigError(f"[training] {error}") from None
     resumed = checkpoint.load_newest(folder / "checkpoints", state)
     sampler = BatchSampler(chunks.labels, system.training.batch_size, system.training.sampling, options.seed)
-    validation = None
-    if options.valid_trials:
-        validation = setup.make_validation(options.valid_dir, options.valid_trials, system, audio_options, options.show)
-        if before is not None:
-            metrics = validation_metrics(before, validation, torch.float32)
-            initial["before"] = {name: metrics[name] for name in ("eer_percent", "min_dcf")}
+    validation = _validation(system, options, audio_options, before, initial)
     workers = options.nj if device.type == "cuda" else max(1, options.nj // 8)
     run = loop.Run(
         system,
@@ -247,6 +242,17 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         devices.describe_device(device),
     )
     return state, run
+
+
+def _validation(system: SystemConfig, options: TrainOptions, audio_options, before, initial: dict):
+    """The held-out trials, if there are any; what the model that training begins with does on them, to ``initial``."""
+    if not options.valid_trials:
+        return None
+    validation = setup.make_validation(options.valid_dir, options.valid_trials, system, audio_options, options.show)
+    if before is not None:
+        metrics = validation_metrics(before, validation, torch.float32)
+        initial["before"] = {name: metrics[name] for name in ("eer_percent", "min_dcf")}
+    return validation
 
 
 def _write_model(
