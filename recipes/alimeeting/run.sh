@@ -108,7 +108,10 @@ if stage 1 "prepare data"; then
     once "$data_dir/.prepared.done" python ../../local/prepare_alimeeting.py "${cut[@]}" "${reading[@]}" "$corpus_dir" "$data_dir"
   fi
   if [[ $training != alimeeting ]]; then
-    once "$data_dir/cnceleb/.prepared.done" python ../../local/prepare_cnceleb.py "$cnceleb_dir" "$data_dir/cnceleb/train" "$data_dir/cnceleb/eval"
+    join_below=5                          # s, as in the CN-Celeb recipe; the reference's set isn't joined
+    if [[ $training == reference ]]; then join_below=0; fi
+    once "$data_dir/cnceleb/.prepared.done" python ../../local/prepare_cnceleb.py --join-below "$join_below" \
+      "$cnceleb_dir" "$data_dir/cnceleb/train" "$data_dir/cnceleb/eval"
   fi
   case $training in
     both) once "$combined/.combined.done" python ../../local/combine_data.py "$combined" "$data_dir/cnceleb/train" "$data_dir/train" ;;
