@@ -54,6 +54,7 @@ def run_tasks(
     nj: int,
     set_up: Callable[[], None] | None = None,
     describe: Callable[[Any], str] = str,
+    has_room: Callable[[Any], bool] | None = None,
 ) -> Iterator[Any]:
     """Call ``function`` on every task in worker processes; yields the results in the tasks' order.
 
@@ -67,6 +68,8 @@ def run_tasks(
         nj: worker processes.
         set_up: called once in each worker, or here with one worker.
         describe: a task in words, for the message about a worker that died.
+        has_room: whether a task may be handed out already, for results that lie somewhere until they are
+            used; it is asked again after each result. Without it AHEAD tasks a worker are out at a time.
 
     Raises:
         MachineError: a worker was killed, as for want of memory.
@@ -89,10 +92,10 @@ def run_tasks(
     done = False
     try:
         for task in remaining:
-            waiting.append((task, executor.submit(function, task)))
-            if len(waiting) >= nj * AHEAD:
+            while waiting and (len(waiting) >= nj * AHEAD if has_room is None else not has_room(task)):
                 yield waiting[0][1].result()
                 waiting.popleft()
+            waiting.append((task, executor.submit(function, task)))
         while waiting:
             yield waiting[0][1].result()
             waiting.popleft()

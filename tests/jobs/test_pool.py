@@ -47,6 +47,24 @@ def test_results_come_in_the_tasks_order(nj):
     assert list(pool.run_tasks(square, [], nj)) == []
 
 
+@pytest.mark.parametrize("nj", [1, 2])
+def test_a_task_waits_for_room(nj):
+    """Windows of ten tasks, two of which have room at a time."""
+    done, begun = 0, []
+
+    def tasks():
+        for number in range(60):
+            yield number
+            begun.append(number)  # the one before the task that is asked for next
+
+    results = pool.run_tasks(square, tasks(), nj, has_room=lambda number: number // 10 < done + 2)
+    for window in range(6):
+        assert [next(results) for _ in range(10)] == [n * n for n in range(10 * window, 10 * window + 10)]
+        assert len(begun) <= 10 * (window + 2)
+        done += 1
+    assert list(results) == []
+
+
 def test_workers_are_set_up():
     assert list(pool.run_tasks(not_set_up, range(4), 2, set_up)) == ["set up"] * 4
     assert "POOL_WORKER" not in os.environ
