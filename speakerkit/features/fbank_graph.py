@@ -1,4 +1,4 @@
-"""The front end as an ONNX graph: samples -> features, the same numbers as ``fbank.py``.
+"""The front end as an ONNX graph: samples -> features, the same numbers as ``compute_fbank``, either filterbank.
 
 Scaling, DC removal, pre-emphasis, window and DFT are linear in the samples of a frame, so they are
 one matrix, made in float64: frames times it costs no more than an FFT.
@@ -13,7 +13,15 @@ import numpy as np
 from onnx import TensorProto
 
 from speakerkit.config import FbankConfig, ModelConfig
-from speakerkit.features.framing import EPSILON, frame_window, mel_filters
+from speakerkit.features.framing import (
+    EPSILON,
+    RANGE_DB,
+    SMALLEST_ENERGY,
+    frame_window,
+    mel_filters,
+    periodic_hamming,
+    symmetric_filters,
+)
 from speakerkit.features.graph_builder import GraphBuilder
 from speakerkit.features.graph_names import FBANK, FEATURES, FRAMED, NUM_FRAMES, SAMPLES
 
@@ -24,26 +32,33 @@ def make_front_end(fbank: FbankConfig, model: ModelConfig) -> tuple[list, list]:
     """Nodes and constants from ``samples`` (batch, num_samples) to ``features`` and ``num_frames``.
 
     Raises:
-        ValueError: dither, which a graph can't draw; another filterbank than Kaldi's.
+        ValueError: dither, which a graph can't draw.
     """
-    if fbank.filterbank != "kaldi":
-        raise ValueError(f"no graph for the filterbank '{fbank.filterbank}'")
     if fbank.dither > 0:
         raise ValueError(f"dither {fbank.dither} can't be drawn in a graph")
     graph = GraphBuilder("front_end")
     lengths, clean = _read_lengths(graph)
-    if fbank.snip_edges:  # 1 + floor((n - length) / shift), 0 below one frame
+    if fbank.filterbank == "speechbrain":  # 1 + floor(n / shift), 0 without a sample
+        half = fbank.frame_length // 2
+        graph.add("Pad", clean, [0, half, 0, half], 0.0, output=FRAMED)
+        reach = graph.add("Mul", graph.add("Add", lengths, fbank.frame_shift), graph.add("Min", lengths, 1))
+    elif fbank.snip_edges:  # 1 + floor((n - length) / shift), 0 below one frame
         graph.add("Identity", clean, output=FRAMED)
         reach = graph.add("Max", graph.add("Add", lengths, fbank.frame_shift - fbank.frame_length), 0)
     else:
         _mirror_edges(graph, clean, lengths, fbank)
         reach = graph.add("Add", lengths, fbank.frame_shift // 2)
     graph.add("Div", reach, fbank.frame_shift, output=NUM_FRAMES)
-    _frames_to_fbank(graph, _cut_frames(graph, fbank), fbank)
-    if model.mean_norm:
-        _subtract_mean(graph)
+    features = FBANK
+    if fbank.filterbank == "speechbrain":
+        _frames_to_decibels(graph, _cut_frames(graph, fbank), fbank)
+        features = _cut_range(graph)
     else:
-        graph.add("Identity", FBANK, output=FEATURES)
+        _frames_to_fbank(graph, _cut_frames(graph, fbank), fbank)
+    if model.mean_norm:
+        _subtract_mean(graph, features)
+    else:
+        graph.add("Identity", features, output=FEATURES)
     return graph.nodes, graph.constants
 
 
@@ -91,9 +106,30 @@ def pieces_of(fbank: FbankConfig) -> int:
     return -(-fbank.frame_length // fbank.frame_shift)
 
 
+def _power(graph: GraphBuilder, frames: str, windowed: np.ndarray, fbank: FbankConfig) -> str:
+    """|DFT|^2 of frames that a matrix scales and windows, (batch, num_frames, fft_length / 2 + 1)."""
+    spectrum = np.fft.rfft(windowed, n=fbank.fft_length, axis=1)
+    real, imaginary = (graph.add("MatMul", frames, _padded(part, fbank)) for part in (spectrum.real, spectrum.imag))
+    return graph.add("Add", graph.add("Mul", real, real), graph.add("Mul", imaginary, imaginary))
+
+
+def _frames_to_decibels(graph: GraphBuilder, frames: str, fbank: FbankConfig) -> None:
+    """SpeechBrain's filterbank, before its range is cut."""
+    window = np.diag(fbank.waveform_scale * periodic_hamming(fbank.frame_length))
+    mel = graph.add("MatMul", _power(graph, frames, window, fbank), symmetric_filters(fbank))
+    natural = graph.add("Log", graph.add("Max", mel, SMALLEST_ENERGY))
+    graph.add("Mul", natural, 10.0 / math.log(10.0), output=FBANK)
+
+
+def _cut_range(graph: GraphBuilder) -> str:
+    """Decibels no lower than RANGE_DB below the utterance's loudest."""
+    valid = graph.add("Unsqueeze", _valid_frames(graph), [2])
+    loudest = graph.add("ReduceMax", graph.add("Where", valid, FBANK, -np.inf), [1, 2], keepdims=1)
+    return graph.add("Max", FBANK, graph.add("Sub", loudest, RANGE_DB))
+
+
 def _frames_to_fbank(graph: GraphBuilder, frames: str, fbank: FbankConfig) -> None:
-    real, imaginary = (graph.add("MatMul", frames, _padded(part, fbank)) for part in _spectrum_matrices(fbank))
-    power = graph.add("Add", graph.add("Mul", real, real), graph.add("Mul", imaginary, imaginary))
+    power = _power(graph, frames, _windowed(fbank), fbank)
     mel = graph.add("MatMul", power if fbank.use_power else graph.add("Sqrt", power), mel_filters(fbank))
     if fbank.use_log_fbank:
         mel = graph.add("Log", graph.add("Max", mel, EPSILON))
@@ -125,21 +161,19 @@ def _windowed(fbank: FbankConfig) -> np.ndarray:
     return (matrix - fbank.preemphasis * previous) * frame_window(fbank)
 
 
-def _spectrum_matrices(fbank: FbankConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Two of (frame_length, fft_length / 2 + 1) float64: to the real and the imaginary part of the DFT."""
-    spectrum = np.fft.rfft(_windowed(fbank), n=fbank.fft_length, axis=1)
-    return spectrum.real, spectrum.imag
-
-
 def _padded(matrix: np.ndarray, fbank: FbankConfig) -> np.ndarray:
     """Zero rows for the samples that follow a frame up to a whole number of shifts."""
     return np.pad(matrix, ((0, pieces_of(fbank) * fbank.frame_shift - fbank.frame_length), (0, 0)))
 
 
-def _subtract_mean(graph: GraphBuilder) -> None:
+def _valid_frames(graph: GraphBuilder) -> str:
+    """(batch, num_frames) bool: the frames of each utterance."""
     places = graph.add("Range", 0, graph.size(FBANK, 1), 1)
-    valid = graph.add("Less", places, graph.add("Unsqueeze", NUM_FRAMES, [1]))
-    kept = graph.add("Where", graph.add("Unsqueeze", valid, [2]), FBANK, 0.0)
+    return graph.add("Less", places, graph.add("Unsqueeze", NUM_FRAMES, [1]))
+
+
+def _subtract_mean(graph: GraphBuilder, features: str) -> None:
+    kept = graph.add("Where", graph.add("Unsqueeze", _valid_frames(graph), [2]), features, 0.0)
     count = graph.add("Unsqueeze", graph.add("Cast", NUM_FRAMES, to=TensorProto.FLOAT), [1, 2])
     mean = graph.add("Div", graph.add("ReduceSum", kept, [1], keepdims=1), count)
-    graph.add("Sub", FBANK, mean, output=FEATURES)
+    graph.add("Sub", features, mean, output=FEATURES)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 BLOCK_FRAMES = 500  # computed at a time: an hour needs no more memory than its features, and caches are used better
 VTLN_LOW_HZ, VTLN_BELOW_NYQUIST_HZ = 100.0, 500.0  # corners of the warp, Kaldi's --vtln-low and --vtln-high
+SMALLEST_ENERGY = 1e-10  # SpeechBrain's floor of a mel energy
+RANGE_DB = 80.0  # of SpeechBrain's decibels: kept below an utterance's loudest
 EPSILON = 1.1920928955078125e-07  # float32 epsilon: the floor of a mel energy before its logarithm
 
 
@@ -34,6 +36,23 @@ def chunk_samples(chunk_frames: int, config: FbankConfig) -> int:
     if config.filterbank == "speechbrain":
         return max((chunk_frames - 1) * config.frame_shift, 1)
     return (chunk_frames - 1) * config.frame_shift + config.frame_length
+
+
+def framed_samples(frames: int, config: FbankConfig) -> int:
+    """The samples that so many frames reach over, what lies beyond an utterance's ends counted in."""
+    return (frames - 1) * config.frame_shift + config.frame_length
+
+
+def cut_range(features: np.ndarray, config: FbankConfig) -> np.ndarray:
+    """(num_frames, columns) of a whole utterance: SpeechBrain's decibels end RANGE_DB below the loudest."""
+    if config.filterbank != "speechbrain":
+        return features
+    return np.maximum(features, features.max() - np.float32(RANGE_DB))
+
+
+def periodic_hamming(length: int) -> np.ndarray:
+    """(length,) float64: SpeechBrain's window."""
+    return 0.54 - 0.46 * np.cos(2 * math.pi * np.arange(length) / length)
 
 
 def frame_window(config: FbankConfig) -> np.ndarray:
@@ -92,3 +111,18 @@ def mel_filters(config: FbankConfig, vtln_warp: float = 1.0) -> np.ndarray:
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
     filters = np.maximum(0.0, np.minimum(rising, falling))
     return np.concatenate([filters, np.zeros((config.fft_length // 2 + 1 - num_bins, config.num_mel_bins))])
+
+
+def symmetric_filters(config: FbankConfig, vtln_warp: float = 1.0) -> np.ndarray:
+    """SpeechBrain's triangular filters (frame_length // 2 + 1, num_mel_bins), float64.
+
+    Centres lie evenly on the scale 2595 log10(1 + f / 700); a triangle's two feet are both as far from its
+    centre as the centre before it.
+    """
+    low, high = (2595 * np.log10(1 + hz / 700) for hz in (config.low_freq, config.upper_freq))
+    edges = 700 * (10 ** (np.linspace(low, high, config.num_mel_bins + 2) / 2595) - 1)
+    if vtln_warp != 1.0:
+        edges = warp_frequency(edges, vtln_warp, config)
+    centre, width = edges[1:-1], np.diff(edges)[:-1]
+    bins = np.linspace(0, config.sample_rate // 2, config.frame_length // 2 + 1)
+    return np.maximum(0.0, 1.0 - np.abs(bins[:, None] - centre) / width)

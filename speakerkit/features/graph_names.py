@@ -6,6 +6,7 @@ FBANK = "fbank"  # (batch, num_frames, columns)
 FEATURES = "features"  # the same, mean removed where the model wants it
 NUM_FRAMES = "num_frames"  # (batch,) int64, valid frames
 FRAME_OUTPUTS = "frame_outputs"  # (batch, channels, num_steps, freq): what is pooled
+CONVOLVED = "convolved"  # (batch, channels, num_steps) or with freq: what may be computed in half precision
 NUM_STEPS = "num_steps"  # (batch,) int64, valid steps
 STATISTICS = "statistics"  # (batch, n): what pooling gives
 EMBEDDING = "embedding"  # (batch, embedding_dim), not length-normalised

@@ -6,36 +6,16 @@ pre-emphasis; triangles that are symmetric in Hz; decibels, cut 80 dB below the 
 
 import functools
 
-import numpy as np
 import torch
 
 from speakerkit.config import FbankConfig
-from speakerkit.features.fbank import warp_frequency
-
-SMALLEST_ENERGY = 1e-10  # before the logarithm
-RANGE_DB = 80.0  # kept below an utterance's largest value
-BLOCK_FRAMES = 500  # computed at a time, so that a long recording needs no more memory than its features
-
-
-def filters(config: FbankConfig, vtln_warp: float = 1.0) -> np.ndarray:
-    """(frame_length // 2 + 1, num_mel_bins), float64.
-
-    Centres lie evenly on the scale 2595 log10(1 + f / 700); a triangle's two feet are both as far from its
-    centre as the centre before it.
-    """
-    low, high = (2595 * np.log10(1 + hz / 700) for hz in (config.low_freq, config.upper_freq))
-    edges = 700 * (10 ** (np.linspace(low, high, config.num_mel_bins + 2) / 2595) - 1)
-    if vtln_warp != 1.0:
-        edges = warp_frequency(edges, vtln_warp, config)
-    centre, width = edges[1:-1], np.diff(edges)[:-1]
-    bins = np.linspace(0, config.sample_rate // 2, config.frame_length // 2 + 1)
-    return np.maximum(0.0, 1.0 - np.abs(bins[:, None] - centre) / width)
+from speakerkit.features.framing import BLOCK_FRAMES, RANGE_DB, SMALLEST_ENERGY, periodic_hamming, symmetric_filters
 
 
 @functools.lru_cache(maxsize=64)
 def _constants(config: FbankConfig, device: torch.device, vtln_warp: float) -> tuple[torch.Tensor, torch.Tensor]:
-    window = torch.hamming_window(config.frame_length, periodic=True, device=device)
-    return window, torch.from_numpy(filters(config, vtln_warp)).to(device, torch.float32)
+    window = torch.from_numpy(periodic_hamming(config.frame_length)).to(device, torch.float32)
+    return window, torch.from_numpy(symmetric_filters(config, vtln_warp)).to(device, torch.float32)
 
 
 def compute_speechbrain_fbank(

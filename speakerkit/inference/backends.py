@@ -144,8 +144,6 @@ def _why_not(
             return f"{PACKAGES[name]} isn't installed; want it to run {path}: pip install 'speakerkit[{name}]'"
     if backend == "onnx" and precision == "bfloat16":
         return "--precision bfloat16: ONNX Runtime has no bfloat16 convolutions; want float32, or --backend openvino"
-    if not is_graph and info.fbank.filterbank != "kaldi":
-        return f"--backend {backend}: {path} has {onnx_file.NO_GRAPH}; want --backend torch"
     if not is_graph and backend != "torch":
         return f"--backend {backend}: onnx isn't installed; want it to export {path}: pip install 'speakerkit[export]'"
     return f"--backend {backend} --precision {precision}: nothing here runs {path} so on {where}"

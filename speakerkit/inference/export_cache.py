@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from speakerkit.errors import DataError, MachineError
-from speakerkit.inference.statistics import POOLING
 from speakerkit.io import files
 from speakerkit.models import onnx_file
 from speakerkit.models.model_info import ModelInfo
@@ -15,7 +14,7 @@ from speakerkit.models.model_info import ModelInfo
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 300.0  # for another process that exports the same model
-GRAPH_VERSION = 1  # of the graph that this speakerkit builds; another is another file
+GRAPH_VERSION = 2  # of the graph that this speakerkit builds; another is another file
 
 
 def cache_folder() -> Path:
@@ -27,13 +26,8 @@ def cache_folder() -> Path:
 
 
 def can_export(info: ModelInfo, is_asked_for: bool) -> bool:
-    """Whether the packages that export a model are there; unasked, only what takes a second and is exact."""
-    if importlib.util.find_spec("onnx") is None or info.fbank.filterbank != "kaldi":
-        return False
-    is_quick = info.model.architecture in POOLING
-    if is_asked_for:
-        return is_quick or importlib.util.find_spec("onnxscript") is not None
-    return is_quick and info.fbank.dither == 0
+    """Whether the package that exports a model is there; unasked, only what is exact: a graph draws no dither."""
+    return importlib.util.find_spec("onnx") is not None and (is_asked_for or info.fbank.dither == 0)
 
 
 def exported(path: str, sha256: str) -> tuple[str | bytes, ModelInfo]:

@@ -6,6 +6,7 @@ mean and deviation of all of them are accumulated (Chan, Golub & LeVeque 1983) i
 normalisation of the features needs a pass of its own before.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,7 +15,7 @@ import numpy as np
 
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import RecordingError
-from speakerkit.features.framing import BLOCK_FRAMES, chunk_samples, num_frames
+from speakerkit.features.framing import BLOCK_FRAMES, framed_samples, num_frames
 from speakerkit.inference.statistics import POOLING, TimeStatistics, pooled
 from speakerkit.models.model_info import ModelInfo
 
@@ -141,9 +142,14 @@ class _Window:
 
 def fbank_blocks(blocks: Iterable[np.ndarray], front_end: Callable, config: FbankConfig) -> Iterator[np.ndarray]:
     """Features of a stream of samples, (at most BLOCK_FRAMES, columns) at a time."""
-    wanted, shift = chunk_samples(BLOCK_FRAMES, config), BLOCK_FRAMES * config.frame_shift
+    wanted, shift = framed_samples(BLOCK_FRAMES, config), BLOCK_FRAMES * config.frame_shift
     held = np.zeros(0, np.float32)
-    for block in blocks if config.snip_edges else _mirrored(blocks, config):
+    if config.filterbank == "speechbrain":
+        edge = [np.zeros(config.frame_length // 2, np.float32)]
+        blocks = itertools.chain(edge, blocks, edge)
+    elif not config.snip_edges:
+        blocks = _mirrored(blocks, config)
+    for block in blocks:
         held = np.concatenate([held, block])
         while len(held) >= wanted:
             yield front_end(held[:wanted])

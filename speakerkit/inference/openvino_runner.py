@@ -12,8 +12,17 @@ import numpy as np
 import openvino
 
 from speakerkit.errors import DataError
-from speakerkit.features.framing import BLOCK_FRAMES, chunk_samples
-from speakerkit.features.graph_names import EMBEDDING, FBANK, FEATURES, FRAME_OUTPUTS, FRAMED, NUM_FRAMES, STATISTICS
+from speakerkit.features.framing import BLOCK_FRAMES, cut_range, framed_samples
+from speakerkit.features.graph_names import (
+    CONVOLVED,
+    EMBEDDING,
+    FBANK,
+    FEATURES,
+    FRAME_OUTPUTS,
+    FRAMED,
+    NUM_FRAMES,
+    STATISTICS,
+)
 from speakerkit.inference.backends import Choice
 from speakerkit.inference.long_recordings import STEP, can_run_in_parts, embed_long, fbank_blocks
 from speakerkit.models.model_info import ModelInfo
@@ -38,8 +47,9 @@ class OpenvinoRunner:
 
     info: ModelInfo
     fbank: openvino.CompiledModel
-    network: openvino.CompiledModel  # to the frame-level outputs, or to the embedding where those aren't known
-    head: openvino.CompiledModel | None
+    network: openvino.CompiledModel  # to the frame-level outputs, what is convolved or the embedding itself
+    head: openvino.CompiledModel | None  # from pooled statistics on, of a network that runs in parts
+    rest: openvino.CompiledModel | None = None  # from what is convolved on, of others in bfloat16
 
     @property
     def in_parts(self) -> bool:
@@ -50,14 +60,16 @@ class OpenvinoRunner:
         """(num_samples,) at the model's rate to (embedding_dim,) float32."""
         if self.in_parts:
             return embed_long(self, self.info, lambda: [samples])
-        features = np.concatenate(list(fbank_blocks([samples], self.front_end(), self.info.fbank)))
+        features = cut_range(np.concatenate(list(fbank_blocks([samples], self.front_end(), self.info.fbank))),
+                             self.info.fbank)
         if self.info.model.mean_norm:
             features = features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return self._run_network(features)[0]
+        outputs = self._run_network(features)
+        return outputs[0] if self.rest is None else run(self.rest, outputs, np.array([len(features)]))[0]
 
     def front_end(self) -> Callable[[np.ndarray], np.ndarray]:
         """See ``Parts``: one shape, whatever the recording's length."""
-        whole = chunk_samples(BLOCK_FRAMES, self.info.fbank)
+        whole = framed_samples(BLOCK_FRAMES, self.info.fbank)
 
         def compute(samples: np.ndarray) -> np.ndarray:
             frames = 1 + (len(samples) - self.info.fbank.frame_length) // self.info.fbank.frame_shift
@@ -95,24 +107,36 @@ def load_runner(choice: Choice) -> OpenvinoRunner:
         DataError: OpenVINO refuses it.
     """
     core, info = openvino.Core(), choice.info
-    whole = chunk_samples(BLOCK_FRAMES, info.fbank)
+    whole = framed_samples(BLOCK_FRAMES, info.fbank)
     columns = info.fbank.num_columns
     in_parts = can_run_in_parts(info)
-    last = FRAME_OUTPUTS if in_parts else EMBEDDING
 
     def compile_part(hint: str, output: str, **shapes: list[int]) -> openvino.CompiledModel:
         part = cut(core.read_model(choice.graph), output, shapes)
         return core.compile_model(part, "CPU", SETTINGS | {"INFERENCE_PRECISION_HINT": hint})
 
     try:
+        convolved = None if in_parts or choice.precision != "bfloat16" else shape_of(core, choice.graph, CONVOLVED)
+        last = FRAME_OUTPUTS if in_parts else EMBEDDING if convolved is None else CONVOLVED
         return OpenvinoRunner(
             info,
             compile_part("f32", FBANK, **{FRAMED: [1, whole]}),
             compile_part(HINTS[choice.precision], last, **{FEATURES: [1, -1, columns], NUM_FRAMES: [1]}),
             compile_part("f32", EMBEDDING, **{STATISTICS: [1, -1]}) if in_parts else None,
+            compile_part("f32", EMBEDDING, **{CONVOLVED: convolved, NUM_FRAMES: [1]}) if convolved else None,
         )
     except RuntimeError as error:
         raise DataError(choice.path, f"OpenVINO refuses it: {' '.join(str(error).split())}") from None
+
+
+def shape_of(core: openvino.Core, graph: str | bytes, tensor: str) -> list[int] | None:
+    """A tensor's shape for one utterance, -1 where it isn't fixed; None: no such tensor in the graph."""
+    for op in core.read_model(graph).get_ops():
+        for port in op.outputs():
+            if tensor in port.get_names():
+                axes = list(port.get_partial_shape())[1:]
+                return [1, *(-1 if axis.is_dynamic else axis.get_length() for axis in axes)]
+    return None
 
 
 def cut(model: openvino.Model, output: str, inputs: dict[str, list[int]]) -> openvino.Model:

@@ -15,7 +15,6 @@ from speakerkit.models.model_info import METADATA_KEY, ModelInfo, parse_facts
 
 DIGEST_KEY = "sha256_without_this"
 ZEROS = "0" * 64
-NO_GRAPH = "SpeechBrain's filterbank, of which no graph is built"
 _METADATA_FIELD = 14  # of ModelProto; its entries have a name (1) and a value (2)
 _SMALLEST_FIELD_TAG = 0x08  # ir_version, which every writer puts first
 

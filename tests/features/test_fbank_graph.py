@@ -24,6 +24,8 @@ OPTIONS = [
     {"sample_rate": 8000, "frame_shift_ms": 12.5, "high_freq": -200.0},
     {"frame_length_ms": 10.0, "frame_shift_ms": 15.0, "num_mel_bins": 23},
     {"frame_length_ms": 10.0, "frame_shift_ms": 15.0, "num_mel_bins": 23, "snip_edges": False},
+    {"filterbank": "speechbrain", **SPEECHBRAIN_FBANK, "waveform_scale": 1.0},
+    {"filterbank": "speechbrain", **SPEECHBRAIN_FBANK, "frame_length_ms": 20.0, "num_mel_bins": 60},
 ]
 
 
@@ -59,7 +61,8 @@ def test_it_is_compute_fbank(speech, options):
         assert error.max() < 0.05 * scale and error.mean() < 1e-4 * scale
 
 
-@pytest.mark.parametrize("options", [{}, {"snip_edges": False}], ids=["snip", "mirrored"])
+@pytest.mark.parametrize("options", [{}, {"snip_edges": False}, {"filterbank": "speechbrain", **SPEECHBRAIN_FBANK}],
+                         ids=["snip", "mirrored", "speechbrain"])
 def test_a_padded_batch_has_each_ones_mean_removed(speech, options):
     config = FbankConfig(**options)
     batch = np.full((3, 41000), np.nan, np.float32)
@@ -70,11 +73,6 @@ def test_a_padded_batch_has_each_ones_mean_removed(speech, options):
         plain = subtract_mean(compute_fbank(torch.from_numpy(samples), config)).numpy()
         assert count == len(plain)
         np.testing.assert_allclose(frames[:count], plain, atol=0.02)
-
-
-def test_what_no_graph_is_built_of_is_refused():
-    with pytest.raises(ValueError, match="no graph for the filterbank 'speechbrain'"):
-        make_front_end(FbankConfig(filterbank="speechbrain", **SPEECHBRAIN_FBANK), ModelConfig())
 
 
 def test_dither_is_refused():

@@ -9,7 +9,7 @@ from speakerkit.inference import backends, export_cache
 from speakerkit.models import device
 
 AMX, PLAIN = frozenset({"avx2", "amx_bf16"}), frozenset({"avx2"})
-ALL = {"onnxruntime", "openvino", "onnx", "onnxscript"}
+ALL = {"onnxruntime", "openvino", "onnx"}
 
 
 @pytest.fixture

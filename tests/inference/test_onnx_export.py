@@ -8,15 +8,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import nn
 
-from speakerkit.config import FbankConfig, ModelConfig
-from speakerkit.errors import ConfigError
-from speakerkit.inference import onnx_export, resnet_graph
+from speakerkit.config import ModelConfig
+from speakerkit.inference import onnx_export
 from speakerkit.inference.graph_parts import cut_graph
 from speakerkit.models import model_file, onnx_file
 from speakerkit.models.golden import prepare_features
 from speakerkit.models.model_info import read_info
+from speakerkit.models.networks import NETWORKS, make_network
 
 BINS = 25
 KINDS = ("resnet34", "two layers", "reference", "bottleneck", "no mean")
@@ -101,37 +100,6 @@ def test_parts_of_the_graph_stand_alone(graphs, utterances):
     assert (frames.tolist(), steps.tolist()) == ([num_frames], [-(-num_frames // 8)])
 
 
-class OtherNetwork(nn.Module):
-    """What no graph is written down for: a dilated convolution over time, padding masked."""
-
-    def __init__(self, dim):
-        super().__init__()
-        self.convolution = nn.Conv1d(BINS, dim, 3, padding=2, dilation=2)
-
-    def forward(self, features, lengths=None):
-        valid = torch.arange(features.shape[1]) < (
-            torch.tensor([features.shape[1]]) if lengths is None else lengths)[:, None]
-        x = self.convolution((features * valid[..., None]).transpose(1, 2)).relu() * valid[:, None]
-        return x.sum(dim=2) / valid.sum(dim=1)[:, None]
-
-
-@pytest.mark.timeout(400)  # torch's exporter alone takes 10 s of an idle core
-def test_other_networks_are_traced_by_torch():
-    network = OtherNetwork(16).eval()
-    assert not resnet_graph.is_known(network)
-    graph = onnx_export.make_network_graph(network, BINS)
-    joined = onnx_export.join_graphs(FbankConfig(num_mel_bins=BINS), ModelConfig(embedding_dim=16), graph)
-    session = open_session(joined.SerializeToString())
-    samples = np.random.default_rng(1).standard_normal((2, 9000)).astype(np.float32) * 0.1
-    samples[1, 5000:] = np.nan
-    embeddings = session.run(None, {"samples": samples})[0]
-    for embedding, row in zip(embeddings, samples, strict=True):
-        valid = torch.from_numpy(row[np.isfinite(row)])
-        plain = network(prepare_features(valid, FbankConfig(num_mel_bins=BINS), ModelConfig()))[0].detach().numpy()
-        np.testing.assert_allclose(embedding, plain, rtol=1e-3, atol=1e-4)
-
-
-def test_tracing_without_its_package_is_refused(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"onnxscript isn't installed; .* pip install 'speakerkit\[export\]'"):
-        onnx_export.make_network_graph(OtherNetwork(16), BINS)
+def test_every_architecture_has_a_graph():
+    networks = {type(make_network(ModelConfig(architecture=name), BINS)) for name in NETWORKS}
+    assert networks == set(onnx_export.GRAPHS)

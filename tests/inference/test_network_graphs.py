@@ -1,0 +1,94 @@
+"""Every other architecture than the ResNets as a graph: torch, plain onnxruntime and OpenVINO give one embedding."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+import torch
+
+from speakerkit.config import SPEECHBRAIN_FBANK, FbankConfig, ModelConfig
+from speakerkit.inference import backends, onnx_export
+from speakerkit.inference.extractor import start_extractor
+from speakerkit.models import model_file
+from speakerkit.models.golden import prepare_features
+
+SMALL = {"base_channels": 8, "num_blocks": (1, 1, 1, 1), "embedding_dim": 16}
+THIN = SMALL | {"base_channels": 16, "num_blocks": (2,), "pooled_channels": 24}
+KINDS = {
+    "ecapa": ModelConfig(**THIN, architecture="ecapa"),
+    "ecapa without context": ModelConfig(**THIN, architecture="ecapa", global_context=False),
+    "ecapa_speechbrain": ModelConfig(**THIN, architecture="ecapa_speechbrain", std_floor=1e-12),
+    "campplus": ModelConfig(**(SMALL | {"num_blocks": (2, 1, 1)}), architecture="campplus", std_floor=0.0),
+    "eres2net": ModelConfig(**SMALL, architecture="eres2net", std_floor=1e-8),
+    "eres2net_huge": ModelConfig(**SMALL, architecture="eres2net_huge", std_floor=1e-8),
+    "eres2netv2": ModelConfig(**SMALL, architecture="eres2netv2", std_floor=1e-8),
+    "eres2netv2_w24s4ep4": ModelConfig(**SMALL, architecture="eres2netv2_w24s4ep4", std_floor=1e-8),
+    "resnet_speechbrain": ModelConfig(**SMALL, architecture="resnet_speechbrain", std_floor=1e-5),
+}
+BINS = 24
+LENGTHS = (4800, 16000, 65600, 192000)  # 0.3 s, 1 s, 4.1 s, 12 s
+
+
+@pytest.fixture(scope="module")
+def speech(speech_files):
+    """Real speech of each length, from as many speakers."""
+    found = []
+    for count, paths in zip(LENGTHS, speech_files.values(), strict=False):
+        whole = np.concatenate([soundfile.read(path, dtype="float32")[0] for path in paths])
+        found.append(np.resize(whole, count))
+    return found
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def exported(request, tmp_path_factory, draw_network):
+    """A model's .safetensors and .onnx; SpeechBrain's have SpeechBrain's features."""
+    config, folder = KINDS[request.param], tmp_path_factory.mktemp("exported")
+    theirs = SPEECHBRAIN_FBANK | {"filterbank": "speechbrain", "waveform_scale": 1.0}
+    fbank = FbankConfig(num_mel_bins=BINS, **(theirs if "speechbrain" in request.param else {}))
+    path = folder / "m.safetensors"
+    model_file.save_model(path, draw_network(config, BINS), model_file.ModelInfo("m", config, fbank))
+    path.with_suffix(".onnx").write_bytes(onnx_export.to_onnx(model_file.load_model(path))[0])
+    return path
+
+
+def cosine(a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def plain_embedding(path, samples):
+    """By the network as trained, batch norm and all, without padding."""
+    loaded = model_file.load_model(path)
+    with torch.no_grad():
+        features = prepare_features(torch.from_numpy(samples), loaded.info.fbank, loaded.info.model)
+        return loaded.network(features)[0].numpy()
+
+
+def test_torch_onnxruntime_and_openvino_agree(exported, speech):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(exported.with_suffix(".onnx"), options)
+    openvino = start_extractor(
+        backends.choose_backend(exported.with_suffix(".onnx"), "cpu", "float32", "openvino"))
+    for samples in [*speech, speech[2][9000:9400], speech[2][20000:21999]]:  # one frame, some ten
+        plain = plain_embedding(exported, samples)
+        for ours in (session.run(None, {"samples": samples[None]})[0][0], openvino.runner.embed(samples)):
+            assert cosine(ours, plain) >= 0.999999, len(samples)
+            np.testing.assert_allclose(ours, plain, atol=5e-4 * np.abs(plain).max())
+    batch = np.full((len(speech), max(LENGTHS) + 555), np.nan, np.float32)
+    for row, samples in zip(batch, speech, strict=True):
+        row[: len(samples)] = samples
+    for ours, samples in zip(session.run(None, {"samples": batch})[0], speech, strict=True):
+        assert cosine(ours, session.run(None, {"samples": samples[None]})[0][0]) >= 0.999999
+
+
+def test_bfloat16_keeps_statistics_and_attention_exact(exported, speech):
+    """What follows the convolutions stays float32 under OpenVINO, as it does under torch."""
+    choice = backends.choose_backend(exported.with_suffix(".onnx"), "cpu", "bfloat16", "openvino")
+    extractor = start_extractor(choice)  # whose golden vector is met
+    assert extractor.runner.rest is not None
+    assert cosine(extractor.runner.embed(speech[2]), plain_embedding(exported, speech[2])) >= 0.999
+
+
+def test_the_file_says_what_the_model_says(exported):
+    assert model_file.read_info(exported.with_suffix(".onnx")) == model_file.read_info(exported)
