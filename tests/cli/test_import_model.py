@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import sys
 
 import pytest
 import torch
@@ -38,6 +40,55 @@ def test_the_installed_command_and_a_rerun(checkpoint, run_command, tmp_path):
     assert other.returncode == 2 and "--overwrite" in other.stderr
 
 
+CONFIG = "model: ResNet18\nmodel_args: {feat_dim: 80, embed_dim: 64, pooling_func: TSTP, two_emb_layer: true}\n"
+
+
+def test_a_trainers_folder(original_weights, tmp_path, capsys):
+    def said(code, *arguments):
+        assert import_model.main([*map(str, arguments)]) == code
+        return capsys.readouterr().err
+
+    weights = original_weights("wespeaker_resnet18")
+    two_layers = {"seg_2.weight": torch.eye(64), "seg_2.bias": torch.zeros(64),
+                  "seg_bn_1.running_mean": torch.zeros(64), "seg_bn_1.running_var": torch.ones(64)}
+    (tmp_path / "models").mkdir()
+    for epoch in (1, 2):
+        torch.save(weights | two_layers, tmp_path / "models" / f"model_{epoch}.pt")
+    out = tmp_path / "out" / "m.safetensors"
+    assert said(2, tmp_path, out) == (f"import-model: {tmp_path}: holds 2 checkpoints: models/model_1.pt, "
+                                      "models/model_2.pt; name one of them\n")
+    checkpoint = tmp_path / "models" / "avg_model.pt"
+    checkpoint.symlink_to("model_2.pt")
+    assert "want --from wespeaker or --from 3dspeaker" in said(2, tmp_path, out)  # its keys leave it open
+
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    for path in (tmp_path, checkpoint):
+        told = said(0, path, out)
+        assert told.count(f"{config}: lies beside and tells wespeaker's front end; used\n") == 1
+    assert "nothing to do" in told
+    info = model_file.read_info(out)
+    assert (info.fbank.window_type, info.training["checkpoint"]) == ("hamming", "avg_model.pt")
+    assert f"{config}: lies beside and is wespeaker's; not used, for --from says 3dspeaker" in said(
+        0, checkpoint, out, "--from", "3dspeaker", "--overwrite")
+    assert model_file.read_info(out).fbank.window_type == "povey"
+    config.write_text("lr: 0.1\n")
+    assert f"{config}: lies beside and is no configuration of a system we know; not used" in said(2, checkpoint, out)
+    config.write_text(CONFIG.replace("TSTP", "TSDP"))
+    assert said(1, checkpoint, out, "--overwrite") == (
+        f"import-model: {config}: what isn't had here: model_args.pooling_func is 'TSDP'; want 'TSTP', of ECAPA-TDNN "
+        "'ASTP'\n")
+
+
+def test_a_configuration_beside_needs_pyyaml(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    shutil.copy(checkpoint, tmp_path / "x.pt")
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    assert import_model.main([str(tmp_path / "x.pt"), str(tmp_path / "m.safetensors")]) == 2
+    assert "config.yaml: a published model's configuration needs PyYAML: pip install" in capsys.readouterr().err
+    assert import_model.main([str(tmp_path / "x.pt"), str(tmp_path / "m.safetensors"), "--from", "wespeaker"]) == 0
+
+
 class Evil:
     def __init__(self, path):
         self.path = path
@@ -58,6 +109,11 @@ def test_refusals(checkpoint, tmp_path, capsys):
     torch.save({"x": Evil(tmp_path / "it-ran")}, evil)
     assert "system', not weights alone; refused, nothing of it was run" in refuse(1, evil)
     assert not (tmp_path / "it-ran").exists()
+    os.mkfifo(tmp_path / "pipe.pt")  # nothing ever writes to it
+    for path in (tmp_path / "pipe.pt", "/dev/zero"):
+        assert f"{path}: is no regular file; want a checkpoint" in refuse(1, path)
+    (tmp_path / "empty").mkdir()
+    assert "empty: holds no checkpoint; want a folder with" in refuse(1, tmp_path / "empty")
     (tmp_path / "half.pt").write_bytes(checkpoint.read_bytes()[:10_000])
     assert "half.pt: truncated or damaged" in refuse(1, tmp_path / "half.pt")
     assert "none.pt: no such" in refuse(1, tmp_path / "none.pt")
@@ -66,7 +122,7 @@ def test_refusals(checkpoint, tmp_path, capsys):
         1, checkpoint, "m.safetensors", "--from", "speechbrain")
     config = tmp_path / "config.yaml"
     config.write_text("model: ResNet18\nmodel_args: {feat_dim: 80}\ndataset_args: {frontend: s3prl}\n")
-    assert "config.yaml: a front end that isn't had here: dataset_args.frontend is 's3prl'" in refuse(
+    assert "config.yaml: what isn't had here: dataset_args.frontend is 's3prl'" in refuse(
         1, checkpoint, "m.safetensors", "--config", str(config))
     config.write_text("model: ResNet18\nmodel_args: {feat_dim: 80}\n")
     assert "is wespeaker's configuration; --from says 3dspeaker" in refuse(

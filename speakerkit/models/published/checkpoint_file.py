@@ -44,7 +44,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         DataError: not a checkpoint, truncated, too large, holds code or anything but tensors.
     """
     path = os.fspath(path)
-    head = _check_file(path)
+    head = check_file(path)
     if head[8:9] == b"{" and not head.startswith(b"PK"):
         state = _read_safetensors(path)
     else:
@@ -54,8 +54,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     return _check_tensors(_without_prefixes(_state_dictionary(state, path)), path)
 
 
-def _check_file(path: str) -> bytes:
-    """The first bytes of a regular file of sensible size."""
+def check_file(path: str) -> bytes:
+    """The first bytes of a checkpoint; DataError if it is no regular file, too large, or begins as none does."""
     try:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):

@@ -25,24 +25,46 @@ def read_published_config(path: str | os.PathLike) -> tuple[str, FrontEnd]:
         front_end: with what the file leaves open as that system's code has it.
 
     Raises:
-        DataError: not YAML, of no system we know, or with a front end that we don't have.
+        DataError: not YAML, of no system we know, or of a front end or network that we don't have.
         ConfigError: PyYAML isn't installed.
     """
-    config = _read_yaml(path)
-    for source, (belongs, front_end) in SYSTEMS.items():
+    config = read_yaml(path)
+    told = interpret(config, path)
+    if told is None:
+        raise DataError(path, f"is no configuration of {', '.join(dict.fromkeys(name for name, _, _ in SYSTEMS))} "
+                              f"(its keys are {[*config][:5]})")
+    return told
+
+
+def interpret(config: dict, path: str | os.PathLike) -> tuple[str, FrontEnd] | None:
+    """What ``read_published_config`` gives, of what ``read_yaml`` read; None where no system we know wrote it."""
+    for source, belongs, front_end in SYSTEMS:
         if belongs(config):
             try:
                 return source, front_end(config)
             except (ValueError, TypeError, AttributeError) as error:
-                raise DataError(path, f"a front end that isn't had here: {error}") from None
-    raise DataError(path, f"is no configuration of {', '.join(SYSTEMS)} (its keys are {[*config][:5]})")
+                raise DataError(path, f"what isn't had here: {error}") from None
+    return None
 
 
-def _read_yaml(path: str | os.PathLike) -> dict:
+def named_checkpoint(config: dict) -> tuple[str | None, int | None]:
+    """The checkpoint's file name and the last epoch's number, where a configuration tells them."""
+    name, epoch = _get(config, "model", "pretrained_model"), config.get("num_epoch")
+    return name if isinstance(name, str) else None, epoch if isinstance(epoch, int) else None
+
+
+def read_yaml(path: str | os.PathLike) -> dict:
+    """A mapping from YAML, its tags as words.
+
+    Raises:
+        DataError: can't be read, not YAML, not a mapping, or too large, deep or knotted to be a model's.
+        ConfigError: PyYAML isn't installed.
+    """
     try:
         import yaml
     except ImportError:
-        raise ConfigError("--config needs PyYAML: pip install 'speakerkit[import]'") from None
+        raise ConfigError(f"{os.fspath(path)}: a published model's configuration needs PyYAML: "
+                          "pip install 'speakerkit[import]'") from None
     try:
         with open(path, "rb") as stream:
             data = stream.read(MOST_BYTES + 1)
@@ -124,6 +146,10 @@ def _kaldi(config: dict, where: tuple[str, ...], words: dict[str, str], **fixed)
 def _wespeaker(config: dict) -> FrontEnd:
     _only(config, "dataset_args", "frontend", value="fbank")
     _only(config, "dataset_args", "cmvn_args", "norm_var", value=False)
+    # Two poolings of one size can't be told apart by weights.
+    pooling = _get(config, "model_args", "pooling_func", default="TSTP")
+    if pooling not in ("TSTP", "ASTP"):
+        raise ValueError(f"model_args.pooling_func is {pooling!r}; want 'TSTP', of ECAPA-TDNN 'ASTP'")
     words = {"num_mel_bins": "num_mel_bins", "frame_length_ms": "frame_length", "frame_shift_ms": "frame_shift"}
     fixed = {"window_type": "hamming", "sample_rate": _get(config, "dataset_args", "resample_rate", default=16000)}
     fbank = _kaldi(config, ("dataset_args", "fbank_args"), words, **fixed)
@@ -132,15 +158,27 @@ def _wespeaker(config: dict) -> FrontEnd:
 
 
 def _3dspeaker(config: dict) -> FrontEnd:
+    _only(config, "embedding_model", "args", "pooling_func", value="TSTP")
+    _only(config, "embedding_model", "args", "dilations", value=[1, 2, 3, 4, 1])
     words = {"num_mel_bins": "n_mels", "sample_rate": "sample_rate"}
     fbank = _kaldi(config, ("feature_extractor", "args"), words, waveform_scale=1.0)
     # The class removes no mean unless told; the recipes tell it.
     return FrontEnd(fbank, mean_norm=bool(_get(config, "feature_extractor", "args", "mean_nor", default=False)))
 
 
+def _modelscope(config: dict) -> FrontEnd:
+    """3D-Speaker's models as ModelScope's own library runs them."""
+    words = {"num_mel_bins": "fbank_dim", "sample_rate": "sample_rate"}
+    return FrontEnd(_kaldi(config, ("model", "model_config"), words, waveform_scale=1.0))
+
+
 def _speechbrain(config: dict) -> FrontEnd:
     _only(config, "mean_var_norm", "norm_type", value="sentence")
     _only(config, "mean_var_norm", "std_norm", value=False)
+    for name, value in SPEECHBRAIN_FEATURES.items():
+        _only(config, "compute_features", name, value=value)
+    _only(config, "embedding_model", "dilations", value=[1, 2, 3, 4, 1])
+    _only(config, "embedding_model", "strides", value=[1, 2, 2, 2])
     bins = _get(config, "compute_features", "n_mels", default=_get(config, "n_mels", default=80))
     rate = _get(config, "sample_rate", default=16000)
     return FrontEnd(FbankConfig(filterbank="speechbrain", sample_rate=rate, num_mel_bins=bins, low_freq=0.0,
@@ -150,6 +188,7 @@ def _speechbrain(config: dict) -> FrontEnd:
 def _reference(config: dict) -> FrontEnd:
     for name in ("lfr_m", "lfr_n"):
         _only(config, "frontend_conf", name, value=1)
+    _only(config, "encoder_conf", "use_head_maxpool", value=False)
     words = {"sample_rate": "fs", "window_type": "window", "num_mel_bins": "n_mels", "frame_length_ms": "frame_length",
              "frame_shift_ms": "frame_shift", "dither": "dither"}
     return FrontEnd(_kaldi(config, ("frontend_conf",), words, window_type="hamming", dither=1.0), mean_norm=False)
@@ -159,10 +198,15 @@ def _names(config: dict, *keys: str) -> str:
     return str(_get(config, *keys, default=""))
 
 
-# source -> whether a configuration is that system's, its front end
-SYSTEMS: dict[str, tuple[Callable[[dict], bool], Callable[[dict], FrontEnd]]] = {
-    "wespeaker": (lambda config: "model_args" in config and "model" in config, _wespeaker),
-    "3dspeaker": (lambda config: _names(config, "embedding_model", "obj").startswith("speakerlab."), _3dspeaker),
-    "speechbrain": (lambda config: "speechbrain." in _names(config, "embedding_model", TAG), _speechbrain),
-    "reference": (lambda config: "frontend_conf" in config and "encoder" in config, _reference),
-}
+SPEECHBRAIN_FEATURES = {"deltas": False, "context": False, "n_fft": 400, "win_length": 25, "hop_length": 10, "f_min": 0,
+                        "f_max": 8000}  # as its Fbank has them, which is the filterbank that we have
+MODELSCOPE_TYPES = ("cam++-sv", "ecapa-tdnn-sv", "eres2net-sv", "eres2net-aug-sv", "eres2netv2-sv", "resnet-sv",
+                    "res2net-sv")
+# source, whether a configuration is that system's, its front end
+SYSTEMS: tuple[tuple[str, Callable[[dict], bool], Callable[[dict], FrontEnd]], ...] = (
+    ("wespeaker", lambda config: "model_args" in config and "model" in config, _wespeaker),
+    ("3dspeaker", lambda config: _names(config, "embedding_model", "obj").startswith("speakerlab."), _3dspeaker),
+    ("3dspeaker", lambda config: _names(config, "model", "type") in MODELSCOPE_TYPES, _modelscope),
+    ("speechbrain", lambda config: "speechbrain." in _names(config, "embedding_model", TAG), _speechbrain),
+    ("reference", lambda config: "frontend_conf" in config and "encoder" in config, _reference),
+)
