@@ -39,9 +39,9 @@ class ScoredTrials:
         """Scores and labels of the score file's lines; a trial that stands twice in the list counts once."""
         if self.lines.is_target is not None:
             return self.lines.scores, self.lines.is_target
-        wanted, found = self.trials.pairs(), _pair_numbers(self.trials, self.lines)
-        if np.array_equal(wanted, found):
+        if _in_same_order(self.trials, self.lines):
             return self.lines.scores, self.trials.is_target
+        wanted, found = self.trials.pairs(), _pair_numbers(self.trials, self.lines)
         order = np.argsort(wanted, kind="stable")
         return self.lines.scores, self.trials.is_target[order[np.searchsorted(wanted[order], found)]]
 
@@ -98,11 +98,10 @@ def match_scores(trials: Trials, lines: TrialLines) -> np.ndarray:
         DataError: trials without a score or scores without a trial: how many, and five examples each way.
         DataErrors: a pair with two scores, or labels that aren't the trials'.
     """
-    wanted = trials.pairs()
-    found = _pair_numbers(trials, lines)
-    if np.array_equal(wanted, found) and trials.num_repeated == 0:
+    if trials.num_repeated == 0 and _in_same_order(trials, lines):
         _refuse_other_labels(trials, lines, slice(None))
         return lines.scores
+    wanted, found = trials.pairs(), _pair_numbers(trials, lines)
     order = np.argsort(found, kind="stable")
     found, scores = found[order], lines.scores[order]
     place = np.minimum(np.searchsorted(found, wanted), len(found) - 1)
@@ -110,6 +109,13 @@ def match_scores(trials: Trials, lines: TrialLines) -> np.ndarray:
     _refuse_two_scores(lines, order[np.append(False, (found[1:] == found[:-1]) & (scores[1:] != scores[:-1]))])
     _refuse_other_labels(trials, lines, order[place])
     return scores[place]
+
+
+def _in_same_order(trials: Trials, lines: TrialLines) -> bool:
+    """Whether line by line the pairs are the trials': ids are numbered as they appear, so equal numbers say it."""
+    return (trials.enrol_ids == lines.enrol_ids and trials.test_ids == lines.test_ids
+            and np.array_equal(trials.enrol_index, lines.enrol_index)
+            and np.array_equal(trials.test_index, lines.test_index))
 
 
 def _pair_numbers(trials: Trials, lines: TrialLines) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +25,7 @@ from speakerkit.jobs.embedding_set import (
     subtract_mean,
 )
 from speakerkit.jobs.scoring import ScoringOptions
-from speakerkit.scoring.score_norm import cohort_statistics, normalise_side
+from speakerkit.scoring.score_norm import LEAST_DEVIATION, SideStatistics, cohort_statistics, normalise
 
 log = logging.getLogger(__name__)
 SIDES = ("both", "enrol", "test")
@@ -80,23 +81,33 @@ def normalise_scores(
         raise ConfigError(f"--output {output} is one of the inputs")
     files.check_writable(output)
     with files.output_lock(output):
-        trials = read_trials(trials_path, how.label_first)
-        enrol, test = scoring.load_sides(embeddings_path, how)
-        cohort = load_embeddings(cohort_path)
-        cohort = subtract_mean(cohort, load_embeddings(how.mean_of)) if how.mean_of else cohort
-        cohort = average_enrolments(options.cohort_map, cohort) if options.cohort_map else cohort
-        refuse_another_model(test.path, test.model, cohort.path, cohort.model)
-        lines = read_score_lines(scores_path, how.score_format)
+        with ThreadPoolExecutor(1) as pool:  # parsing leaves the interpreter's lock alone
+            reading = pool.submit(read_score_lines, scores_path, how.score_format)
+            trials = read_trials(trials_path, how.label_first)
+            enrol, test = scoring.load_sides(embeddings_path, how)
+            cohort = _load_cohort(cohort_path, options)
+            refuse_another_model(test.path, test.model, cohort.path, cohort.model)
+            lines = reading.result()
         scores, scores_sha256 = match_scores(trials, lines), lines.sha256
+        del reading, lines  # as large as the trials
         manifest = _make_manifest(trials, scores_path, scores_sha256, (enrol, test, cohort), options)
         if not files.prepare_output(output, manifest, overwrite):
             report.update(files.read_manifest(output)["results"])
             log.info("%s: nothing to do, it is up to date", output)
             return
         normalised = _normalise(trials, scores, enrol, test, cohort, options)
-        write_scores(output, trials, normalised)
-        _describe(trials, normalised, cohort, options, report, {"scores": scores_path, "scores_sha256": scores_sha256})
+        source = {"scores": scores_path, "scores_sha256": scores_sha256}
+        with ThreadPoolExecutor(1) as pool:
+            describing = pool.submit(_describe, trials, normalised, cohort, options, report, source)
+            write_scores(output, trials, normalised)
+            describing.result()
         files.write_manifest(output, manifest, report)
+
+
+def _load_cohort(path: str, options: NormalisationOptions) -> EmbeddingSet:
+    cohort, mean_of = load_embeddings(path), options.how.mean_of
+    cohort = subtract_mean(cohort, load_embeddings(mean_of)) if mean_of else cohort
+    return average_enrolments(options.cohort_map, cohort) if options.cohort_map else cohort
 
 
 def _normalise(
@@ -114,19 +125,18 @@ def _normalise(
     if cohort.matrix.shape[1] != rows[0].shape[1]:
         values = f"{cohort.matrix.shape[1]} values an embedding, {test.path} has {rows[0].shape[1]}"
         raise DataError(cohort.path, f"has {values}: embeddings of two models?")
-    parts = []
-    sides = (("enrol", trials.enrol_ids, trials.enrol_index), ("test", trials.test_ids, trials.test_index))
-    for (side, ids, index), embeddings in zip(sides, rows, strict=True):
+    both = (("enrol", trials.enrol_ids, trials.enrol_index), ("test", trials.test_ids, trials.test_index))
+    sides = []
+    for (side, ids, index), embeddings in zip(both, rows, strict=True):
         if options.sides not in ("both", side):
             continue
         mean, deviation = cohort_statistics(embeddings, cohort.matrix, top, options.num_threads)
-        try:
-            parts.append(normalise_side(scores, index, mean, deviation))
-        except ValueError:
+        if deviation.min() <= LEAST_DEVIATION:
             worst = ids[int(np.argmin(deviation))]
             message = f"'{worst}' scores the same on {top} of its embeddings: one recording many times over?"
-            raise DataError(cohort.path, message) from None
-    return np.mean(parts, axis=0) if len(parts) > 1 else parts[0]
+            raise DataError(cohort.path, message)
+        sides.append(SideStatistics(index, mean, deviation))
+    return normalise(scores, sides)
 
 
 def _describe(

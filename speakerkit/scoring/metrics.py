@@ -46,6 +46,37 @@ def compute_det(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> Det:
     return Det(thresholds, num_missed / len(target), num_accepted / len(nontarget))
 
 
+def decisive_det(target_scores: np.ndarray, nontarget_scores: np.ndarray) -> Det:
+    """The few operating points that EER and minDCF lie at: those of each target's score and around the crossing.
+
+    Args and raises as `compute_det`.
+
+    Between two targets' scores only false alarms change, so the last of these points costs least; that is
+    the next target's. `eer_of_det` and `min_dcf_of_det` give the numbers of the whole `Det`, at a fraction of
+    its time and memory where targets are few.
+    """
+    target, nontarget = _checked(target_scores, "target"), _checked(nontarget_scores, "nontarget")
+    thresholds = np.append(np.unique(target), target.dtype.type(np.inf)).astype(np.result_type(target, nontarget))
+    p_miss, p_fa = _rates(thresholds, target, nontarget)
+    after = int(np.argmax(p_miss >= p_fa))
+    # Of the nontargets between the target before and this one: where rates cross, and the score before that.
+    low = int(np.searchsorted(nontarget, thresholds[after - 1], side="right")) if after else 0
+    between = nontarget[low:int(np.searchsorted(nontarget, thresholds[after], side="left"))]
+    first = np.flatnonzero(np.append(True, between[1:] != between[:-1])) if len(between) else np.empty(0, dtype=int)
+    is_crossed = p_miss[after] >= (len(nontarget) - low - first) / len(nontarget)
+    place = int(np.argmax(is_crossed)) if is_crossed.any() else len(first)
+    near = between[first[max(0, place - 1):place + 1]]
+    thresholds = np.unique(np.concatenate([thresholds, near, nontarget[:1]]))  # the lowest score accepts all
+    return Det(thresholds, *_rates(thresholds, target, nontarget))
+
+
+def _rates(thresholds: np.ndarray, target: np.ndarray, nontarget: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p_miss and p_fa at thresholds, of the sorted scores of either class."""
+    num_missed = np.searchsorted(target, thresholds, side="left")
+    num_accepted = len(nontarget) - np.searchsorted(nontarget, thresholds, side="left")
+    return num_missed / len(target), num_accepted / len(nontarget)
+
+
 def _checked(scores: np.ndarray, name: str) -> np.ndarray:
     """The scores of one class, sorted; ValueError unless there are some and all are finite."""
     scores = np.sort(np.asarray(scores), axis=None)
@@ -156,7 +187,7 @@ def compute_metrics(scores: np.ndarray, is_target: np.ndarray, p_target: float =
     scores, is_target = np.asarray(scores), np.asarray(is_target, dtype=bool)
     if scores.shape != is_target.shape:
         raise ValueError(f"{scores.shape} scores and {is_target.shape} labels; want one label a score")
-    det = compute_det(scores[is_target], scores[~is_target])
+    det = decisive_det(scores[is_target], scores[~is_target])
     eer, eer_threshold = eer_of_det(det)
     min_dcf, min_dcf_threshold = min_dcf_of_det(det, p_target, c_miss, c_fa)
     num_target = int(np.count_nonzero(is_target))

@@ -8,14 +8,17 @@ each side's own highest cosines). The deviation is that of the population (n), a
 3D-Speaker's scripts.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
 from speakerkit.scoring.cosine import length_normalise
 
 _BLOCK_VALUES = 1 << 22  # cosines of one block: 16 MB of float32 a thread, which a selection then passes over
-_LEAST_DEVIATION = 1e-6  # of cosines: below it the cohort is one voice many times over
+_BLOCK_TRIALS = 1 << 18
+LEAST_DEVIATION = 1e-6  # of cosines: below it the cohort is one voice many times over
 
 
 def cohort_statistics(
@@ -61,12 +64,25 @@ def _highest(cosines: np.ndarray, top: int) -> np.ndarray:
     return cosines[:, cosines.shape[1] - top :]
 
 
-def normalise_side(scores: np.ndarray, index: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Scores against one side's statistics.
+class SideStatistics(NamedTuple):
+    """What one side of each trial scores on the cohort.
+
+    Attributes:
+        index: (num_trials,) the row of `mean` and `deviation` in each trial.
+        mean, deviation: (num,) as `cohort_statistics` gives them.
+    """
+
+    index: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def normalise(scores: np.ndarray, sides: Sequence[SideStatistics]) -> np.ndarray:
+    """Scores against their sides' statistics; of two sides the mean.
 
     Args:
         scores: (num_trials,).
-        index: (num_trials,) the row of the side's ``mean`` and ``deviation`` in each trial.
+        sides: one or two.
 
     Returns:
         (num_trials,) float64: deviations above the mean.
@@ -74,7 +90,14 @@ def normalise_side(scores: np.ndarray, index: np.ndarray, mean: np.ndarray, devi
     Raises:
         ValueError: a deviation of nothing, for then no score has a place among the cohort's.
     """
-    flat = np.flatnonzero(~(deviation > _LEAST_DEVIATION))
-    if len(flat):
-        raise ValueError(f"embedding {flat[0]}: its cosines on the cohort are all {mean[flat[0]]:.6f}")
-    return (scores - mean[index]) / deviation[index]
+    for _, mean, deviation in sides:
+        flat = np.flatnonzero(~(deviation > LEAST_DEVIATION))
+        if len(flat):
+            raise ValueError(f"embedding {flat[0]}: its cosines on the cohort are all {mean[flat[0]]:.6f}")
+    normalised = np.zeros(len(scores))
+    for start in range(0, len(scores), _BLOCK_TRIALS):  # so that what lies between isn't as long as the list
+        part = slice(start, start + _BLOCK_TRIALS)
+        for index, mean, deviation in sides:
+            normalised[part] += (scores[part] - mean[index[part]]) / deviation[index[part]]
+    normalised /= len(sides)
+    return normalised

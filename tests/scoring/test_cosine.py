@@ -1,12 +1,21 @@
 """Cosines: of one pair, of lists by either way, and of what has none."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speakerkit.scoring import cosine
-from speakerkit.scoring.cosine import cosine_score, cosine_scores, length_normalise
+from speakerkit.scoring.cosine import (
+    cosine_score,
+    cosine_scores,
+    exact_pairs,
+    exact_products,
+    length_normalise,
+    scoring_rows,
+)
 
 
 @pytest.mark.parametrize("a, b, expected", [
@@ -38,6 +47,32 @@ def test_both_ways_give_each_pair_its_cosine(monkeypatch, num_trials, block_scor
     expected = [cosine_score(enrol[e], test[t]) for e, t in zip(enrol_index, test_index, strict=True)]
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-7)  # a few float32 roundings of sums up to 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 2, 3, 192, 256]), st.data())
+def test_a_score_is_the_same_number_whatever_the_order_of_its_sum(num_enrol, num_test, dim, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    enrol, test = (rng.normal(size=(n, dim)).astype(np.float32) for n in (num_enrol, num_test))
+    if data.draw(st.booleans()):
+        test[0] = 3 * enrol[0]  # the largest cosine there is
+    a, b = scoring_rows(enrol), scoring_rows(test)
+    assert a.dtype == np.float32 and np.array_equal(a * 2.0**26, np.rint(a.astype(np.float64) * 2**26))
+    whole, order = exact_products(a, b), rng.permutation(dim)
+    pairs = np.indices((num_enrol, num_test)).reshape(2, -1)
+    exact = [[Fraction(0) + sum(Fraction(float(x)) * Fraction(float(y)) for x, y in zip(row, column, strict=True))
+              for column in b[:2]] for row in a[:2]]
+    assert whole[:2, :2].tolist() == np.clip(np.array(exact, dtype=np.float64), -1, 1).astype(np.float32).tolist()
+    for other in (exact_products(a[:, order], b[:, order]), exact_products(b, a).T,
+                  exact_pairs(a, b, *pairs).reshape(whole.shape),
+                  np.concatenate([exact_products(a[n:n + 1], b) for n in range(num_enrol)])):
+        assert whole.tobytes() == other.tobytes()
+
+
+def test_zero_has_no_sign():
+    rows = scoring_rows(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, -1.0]]))
+    assert not np.signbit(exact_products(rows[:1], rows[2:])).any()
+    assert not np.signbit(exact_pairs(rows, rows, np.array([0, 1]), np.array([2, 2]))).any()
 
 
 def test_never_outside_minus_one_to_one():

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speakerkit.scoring.metrics import compute_det, compute_eer, compute_metrics, compute_min_dcf
+from speakerkit.scoring.metrics import (
+    compute_det,
+    compute_eer,
+    compute_metrics,
+    compute_min_dcf,
+    decisive_det,
+    eer_of_det,
+    min_dcf_of_det,
+)
 
 few_values = st.lists(st.integers(-5, 5), min_size=1, max_size=30).map(lambda x: np.array(x, dtype=float))  # many ties
 many_values = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=30).map(lambda x: np.array(x, dtype=np.float32))
@@ -219,3 +227,19 @@ def test_impossible_operating_points(p_target, c_miss, c_fa):
 def test_as_many_labels_as_scores():
     with pytest.raises(ValueError, match="one label a score"):
         compute_metrics(np.array([1.0, 2.0]), np.array([True]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(scores, scores, p_targets, costs, costs)
+def test_the_decisive_points_give_the_numbers_of_all(target, nontarget, p_target, c_miss, c_fa):
+    whole, few = compute_det(target, nontarget), decisive_det(target, nontarget)
+    assert eer_of_det(few) == eer_of_det(whole)
+    assert min_dcf_of_det(few, p_target, c_miss, c_fa) == min_dcf_of_det(whole, p_target, c_miss, c_fa)
+    assert set(few.thresholds.tolist()) <= set(whole.thresholds.tolist())
+
+
+def test_few_targets_among_many_nontargets_keep_few_points():
+    rng = np.random.default_rng(1)
+    target, nontarget = rng.normal(1, 1, 40).astype(np.float32), rng.normal(size=5000).astype(np.float32)
+    assert len(decisive_det(target, nontarget).thresholds) <= 44
+    assert eer_of_det(decisive_det(target, nontarget)) == compute_eer(target, nontarget)

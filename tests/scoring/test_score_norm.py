@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speakerkit.scoring import score_norm
-from speakerkit.scoring.score_norm import cohort_statistics, normalise_side
+from speakerkit.scoring.score_norm import SideStatistics, cohort_statistics, normalise
 
 
 def plain_statistics(embeddings, cohort, top):
@@ -25,7 +25,7 @@ def test_by_hand():
     mean, deviation = cohort_statistics(np.array([[2.0, 0.0]]), np.array([[5, 0], [3, 4], [0, 1], [-1, 0]]), 3)
     assert mean[0] == pytest.approx(1.6 / 3, abs=1e-7)
     assert deviation[0] == pytest.approx(np.sqrt(1.36 / 3 - (1.6 / 3) ** 2), abs=1e-7)
-    assert normalise_side(np.array([0.9]), np.array([0]), mean, deviation) == pytest.approx(
+    assert normalise(np.array([0.9]), [SideStatistics(np.array([0]), mean, deviation)]) == pytest.approx(
         (0.9 - 1.6 / 3) / np.sqrt(1.36 / 3 - (1.6 / 3) ** 2), abs=1e-5)
 
 
@@ -50,6 +50,18 @@ def test_blocks_and_threads_change_nothing(num_threads, monkeypatch):
     np.testing.assert_allclose(cohort_statistics(embeddings, cohort, 10, num_threads), whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_both_sides_are_averaged_trial_by_trial(block, monkeypatch):
+    monkeypatch.setattr(score_norm, "_BLOCK_TRIALS", block)
+    rng = np.random.default_rng(4)
+    sides = [SideStatistics(rng.integers(0, 5, 10), rng.normal(size=5), rng.uniform(0.1, 1, 5)) for _ in range(2)]
+    scores = rng.normal(size=10)
+    plain = [[(score - mean[n]) / deviation[n] for n, score in zip(index, scores, strict=True)]
+             for index, mean, deviation in sides]
+    assert normalise(scores, sides[1:]).tolist() == plain[1]
+    assert normalise(scores, sides).tolist() == [(a + b) / 2 for a, b in zip(*plain, strict=True)]
+
+
 def test_the_cohorts_order_and_lengths_mean_nothing():
     rng = np.random.default_rng(2)
     embeddings, cohort = rng.normal(size=(5, 8)), rng.normal(size=(30, 8))
@@ -70,4 +82,4 @@ def test_refusals():
         cohort_statistics(embeddings, np.where(np.arange(9)[:, None] == 2, 0.0, cohort), 3)
     mean, deviation = cohort_statistics(embeddings, np.repeat(cohort[:1], 9, axis=0), 3)
     with pytest.raises(ValueError, match="embedding 0: its cosines on the cohort are all"):
-        normalise_side(np.zeros(4), np.arange(4), mean, deviation)
+        normalise(np.zeros(4), [SideStatistics(np.arange(4), mean, deviation)])
