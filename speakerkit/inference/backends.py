@@ -4,9 +4,11 @@ Measured on CPUs, per core, in seconds of audio a second: OpenVINO in bfloat16 1
 torch in bfloat16 5.9, ONNX Runtime and OpenVINO in float32 1.6 and 1.5, folded torch in float32 1.4.
 """
 
+import functools
 import importlib.util
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,12 +46,17 @@ def choose_backend(
     precision: str = "auto",
     backend: str = "auto",
     few: bool = False,
+    forks: bool = False,
 ) -> Choice:
-    """Decide, and say once what ``auto`` was taken for. Torch isn't imported unless there is a GPU to ask about.
+    """Decide, and say once what ``auto`` was taken for. Torch isn't imported unless it is chosen or a GPU asked about.
+
+    What is left open is never taken in a precision or by a library that misses the model's golden vector: some
+    networks are too deep for bfloat16.
 
     Args:
         model, device, precision, backend: as ``extractor.load_extractor`` takes them.
         few: only some recordings will follow, so what starts fast is better than what runs fast.
+        forks: this process will fork workers, so no library whose threads a fork would lose is started in it.
 
     Raises:
         DataError: no such model, or one that is damaged.
@@ -67,16 +74,42 @@ def choose_backend(
     wanted = [pair for pair in kinds if backend in ("auto", pair[0]) and precision in ("auto", pair[1])]
     if not wanted:
         raise ConfigError(_why_not(path, info, backend, precision, where, is_graph, facts["precision"]))
-    name, kind = min(wanted, key=lambda pair: _rank(*pair, where, few))
-    if "auto" in (precision, backend):
-        left_open = [f"--{option} auto" for option, value in (("precision", precision), ("backend", backend))
-                     if value == "auto"]
-        log.info("%s by %s on %s (%s)", kind, TITLES[name], _describe_place(where), " ".join(left_open))
     sha256 = files.sha256_file(path)
-    graph: str | bytes = path if is_graph else ""
-    if name != "torch" and not is_graph:
-        graph, info = export_cache.exported(path, sha256)
-    return Choice(path, sha256, info, name, kind, where, graph)
+
+    def choose(name: str, kind: str) -> Choice:
+        graph, said = (path, info) if is_graph else ("", info)
+        if name != "torch" and not is_graph:
+            graph, said = export_cache.exported(path, sha256)
+        return Choice(path, sha256, said, name, kind, where, graph)
+
+    ranked = sorted(wanted, key=lambda pair: _rank(*pair, where, few))
+    if "auto" not in (precision, backend):
+        return choose(*ranked[0])
+    choice = _first_that_holds([functools.partial(choose, *pair) for pair in ranked], forks)
+    left_open = " ".join(f"--{option} auto" for option, value in (("precision", precision), ("backend", backend))
+                         if value == "auto")
+    log.info("%s by %s on %s (%s)", choice.precision, TITLES[choice.backend], _describe_place(where), left_open)
+    return choice
+
+
+def _first_that_holds(choices: list[Callable[[], Choice]], forks: bool) -> Choice:
+    """The first choice that gives the model's golden vector.
+
+    Raises:
+        GoldenError: none does.
+    """
+    from speakerkit.inference.extractor import try_out  # which imports this module
+
+    errors = []
+    for make in choices:
+        choice = make()
+        error = try_out(choice, forks)
+        if error is None:
+            for failed, why in errors:
+                log.warning("%s by %s isn't taken: %s", failed.precision, TITLES[failed.backend], why)
+            return choice
+        errors.append((choice, error))
+    raise errors[-1][1]
 
 
 def _choose_device(device: str, is_graph: bool, backend: str) -> str:

@@ -104,7 +104,7 @@ def eval_eer(corpus: str, options: EvaluationOptions, report: dict) -> None:
 def _choose_model(options: ExtractionOptions) -> _Model:
     from speakerkit.inference.backends import choose_backend
 
-    choice = choose_backend(options.model, options.device, options.precision, options.backend)
+    choice = choose_backend(options.model, options.device, options.precision, options.backend, forks=options.nj > 1)
     return _Model(choice.path, choice.info.name, choice.sha256, choice.precision, choice.backend)
 
 

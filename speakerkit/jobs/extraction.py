@@ -209,7 +209,8 @@ def _choose(options: ExtractionOptions):
     global _choice, _extractor, _detector
     from speakerkit.inference.backends import choose_backend
 
-    _choice, _extractor = choose_backend(options.model, options.device, options.precision, options.backend), None
+    _choice, _extractor = choose_backend(options.model, options.device, options.precision, options.backend,
+                                             forks=options.nj > 1), None
     if options.nj == 1 or _choice.backend != "openvino":  # whose threads a fork would lose
         _set_up(_choice)
         _loaded()

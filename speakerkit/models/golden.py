@@ -18,6 +18,10 @@ SEED = 1
 LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.9}  # int8: of weights as drawn it is less sure
 
 
+class GoldenError(DataError):
+    """A model that gives another embedding for its golden signal than the one its file holds."""
+
+
 def golden_signal(sample_rate: int) -> np.ndarray:
     """(2 s * sample_rate,) float32: seeded noise that swells and fades over a hum, the same on every machine."""
     count = int(SECONDS * sample_rate)
@@ -64,13 +68,14 @@ def compare_golden(
     """Cosine between an embedding of the golden signal and the one that a file holds.
 
     Raises:
-        DataError: it is below what the precision allows: damaged weights, or a machine that computes wrongly.
+        GoldenError: it is below what the precision allows: weights that need more, are damaged, or a machine that
+            computes wrongly.
     """
     ours, stored = embedding.astype(np.float64), np.array(stored)
     fits = len(stored) == len(ours)
     cosine = float(ours @ stored / max(np.linalg.norm(ours) * np.linalg.norm(stored), 1e-30)) if fits else 0.0
     if not cosine >= LEAST_COSINE[precision]:
-        raise DataError(
+        raise GoldenError(
             path,
             f"gives another embedding for its golden signal: cosine {cosine:.7f}; "
             f"want at least {LEAST_COSINE[precision]} in {precision}",

@@ -1,12 +1,16 @@
 """Which library runs a model: by the processor, what is installed and what is asked for."""
 
+import dataclasses
 import logging
+import subprocess
+import sys
 
 import pytest
 
-from speakerkit.errors import ConfigError
-from speakerkit.inference import backends, export_cache
-from speakerkit.models import device
+from speakerkit.config import FbankConfig, ModelConfig
+from speakerkit.errors import ConfigError, DataError
+from speakerkit.inference import backends, export_cache, extractor, onnx_export
+from speakerkit.models import device, model_file
 
 AMX, PLAIN = frozenset({"avx2", "amx_bf16"}), frozenset({"avx2"})
 ALL = {"onnxruntime", "openvino", "onnx"}
@@ -75,3 +79,59 @@ def test_what_can_not_be_done_is_told(machine, models, graphs, kind, packages, a
     machine(AMX, packages)
     with pytest.raises(ConfigError, match=message):
         backends.choose_backend((graphs if kind == "graph" else models)["resnet34"], **asked)
+
+
+@pytest.fixture(scope="module")
+def shallow_and_deep(tmp_path_factory, draw_network):
+    """Two models: one as any other, and one whose values are so large beside their differences that bfloat16 fails."""
+    folder, fbank = tmp_path_factory.mktemp("deep"), FbankConfig(num_mel_bins=24)
+    config = ModelConfig(base_channels=4, num_blocks=(1, 1, 1, 1), embedding_dim=16)
+    for name in ("shallow", "deep"):
+        network = draw_network(config, 24)
+        if name == "deep":  # a constant of 3,000 through the last block, taken off again behind the pooling
+            width = network.trunk.out_channels * 3
+            network.trunk.blocks[-1].norm2.bias += 3e3
+            network.embedding.bias -= network.embedding.weight[:, :width].sum(dim=1) * 3e3
+        model_file.save_model(folder / f"{name}.safetensors", network, model_file.ModelInfo(name, config, fbank))
+    return folder
+
+
+def test_a_model_that_bfloat16_fails_is_run_in_float32(machine, shallow_and_deep, caplog, monkeypatch):
+    """By torch, which computes in bfloat16 on any processor."""
+    monkeypatch.setattr(logging.getLogger("speakerkit"), "propagate", True)
+    machine(AMX, set())
+    assert extractor.load_extractor(shallow_and_deep / "shallow.safetensors").precision_name == "bfloat16"
+    caplog.clear()
+    deep = shallow_and_deep / "deep.safetensors"
+    with caplog.at_level(logging.INFO, "speakerkit"):
+        loaded = extractor.load_extractor(deep)
+    assert (loaded.backend, loaded.precision_name) == ("torch", "float32") and loaded.golden_cosine > 0.999999
+    refused, chosen = caplog.messages
+    assert refused.startswith("bfloat16 by torch isn't taken:") and "for its golden signal: cosine" in refused
+    assert chosen.startswith("float32 by torch on ")
+    for asked in ({}, {"backend": "torch"}):
+        with pytest.raises(DataError, match="golden signal: cosine .*; want at least 0.999 in bfloat16"):
+            extractor.load_extractor(deep, precision="bfloat16", **asked)
+
+
+def test_before_workers_are_forked_openvino_is_tried_in_a_child(models, tmp_path):
+    """In a process of its own, for this one has OpenVINO's threads already."""
+    loaded = model_file.load_model(models["resnet34"])
+    wrong = dataclasses.replace(loaded.info, golden=loaded.info.golden[::-1])
+    loaded = dataclasses.replace(loaded, info=wrong)
+    (tmp_path / "wrong.onnx").write_bytes(onnx_export.to_onnx(loaded)[0])
+    (tmp_path / "right.onnx").write_bytes(onnx_export.to_onnx(model_file.load_model(models["resnet34"]))[0])
+    code = f"""
+import sys
+from speakerkit.errors import DataError
+from speakerkit.inference.backends import choose_backend
+print(choose_backend({str(tmp_path / "right.onnx")!r}, backend="openvino", forks=True).backend)
+try:
+    choose_backend({str(tmp_path / "wrong.onnx")!r}, backend="openvino", forks=True)
+except DataError as error:
+    print(error.message[:50])
+print("openvino" in sys.modules, "torch" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    assert result.stdout.splitlines() == ["openvino", "gives another embedding for its golden signal: cos",
+                                          "False False"], result.stderr
