@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -83,11 +84,16 @@ def save_model(path: str | os.PathLike, network: nn.Module, info: ModelInfo, hal
 
     Returns:
         info with ``weights_sha256`` and ``golden`` filled in.
+
+    Raises:
+        DataError: the weights don't fit ``info.model``, or their embedding of the golden signal isn't finite.
     """
     tensors = model_tensors(network, half)
     stored = make_network(info.model, info.fbank.num_columns).eval()
     load_tensors(stored, tensors, path)
     golden = golden_embedding(stored, info.fbank, info.model)
+    if not np.isfinite(golden).all():
+        raise DataError(path, "is not written: with these weights an embedding isn't finite")
     info = dataclasses.replace(
         info, weights_sha256=hash_weights(tensors), golden=tuple(float(f"{v:.7g}") for v in golden)
     )

@@ -112,6 +112,12 @@ def test_refusals(checkpoint, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.pt")  # nothing ever writes to it
     for path in (tmp_path / "pipe.pt", "/dev/zero"):
         assert f"{path}: is no regular file; want a checkpoint" in refuse(1, path)
+    loud = torch.load(checkpoint)
+    for block in (0, 1):  # each value is finite, their sums aren't
+        loud[f"module.layer4.{block}.bn1.weight"] = torch.full((64,), 1e30)
+    torch.save(loud, tmp_path / "loud.pt")
+    assert "m.safetensors: is not written: with these weights an embedding isn't finite" in refuse(
+        1, tmp_path / "loud.pt")
     (tmp_path / "empty").mkdir()
     assert "empty: holds no checkpoint; want a folder with" in refuse(1, tmp_path / "empty")
     (tmp_path / "half.pt").write_bytes(checkpoint.read_bytes()[:10_000])

@@ -108,6 +108,9 @@ def campplus(original_weights):
     (lambda w: w.update({"head.bn1.bias": torch.ones(33)}), r"'head.bn1.bias' has shape \[33\]; want \[32\]"),
     (lambda w: w.update({"head.bn1.bias": torch.ones(()).expand(10**14)}), "'head.bn1.bias' has shape"),
     (lambda w: w["head.bn1.bias"].fill_(float("nan")), "'head.bn1.bias' holds values that aren't finite"),
+    (lambda w: w.update({"head.bn1.bias": torch.full((32,), 1e300, dtype=torch.float64)}), "holds values that aren't"),
+    (lambda w: w["head.bn1.running_var"].fill_(-1e-9), "'head.bn1.running_var' holds negative variances"),
+    (lambda w: w["head.bn1.running_var"].fill_(float("inf")), "'head.bn1.running_var' holds values that aren't finite"),
     (lambda w: w.pop("xvector.block1.tdnnd1.linear1.weight"), "holds no network we know"),
 ])
 def test_what_does_not_fit(campplus, change, message):

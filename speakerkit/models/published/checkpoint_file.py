@@ -1,7 +1,8 @@
 """A stranger's checkpoint as named tensors: nothing in it is run, nothing in it is believed.
 
 A pickle goes through torch's weights-only reader, which builds tensors, numbers, strings, lists and
-dictionaries and calls nothing else.
+dictionaries and calls nothing else. Some of that can be made to multiply (a bytearray of a bytearray of 6 GB is
+60 bytes), so the process may not take much more memory than the file has while it reads.
 """
 
 import contextlib
@@ -21,6 +22,9 @@ from speakerkit.errors import DataError
 
 MOST_BYTES = 8 << 30  # the largest published network is 0.3 GB, with its classifier 0.5 GB
 MOST_MEMBERS = 100_000  # of a torch archive: one a tensor
+MOST_HEADER = 4 << 20  # bytes of a safetensors file's names and shapes; a published network's has 0.1 MB
+# What reading may take of memory besides what the process has: the file a few times over.
+MEMORY_FACTOR, MEMORY_MORE = 4, 1 << 30
 MOST_DEPTH = 3  # dictionaries around the state dictionary
 PREFIXES = ("module.", "model.", "embedding_model.", "speaker_model.", "_orig_mod.")
 # A nested state dictionary under one of these is the network; others beside it are optimisers and such.
@@ -45,12 +49,13 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """
     path = os.fspath(path)
     head = check_file(path)
-    if head[8:9] == b"{" and not head.startswith(b"PK"):
-        state = _read_safetensors(path)
-    else:
-        if head.startswith(b"PK"):
-            _check_archive(path)
-        state = _read_pickle(path)
+    with _bounded_memory(MEMORY_FACTOR * os.stat(path).st_size + MEMORY_MORE):
+        if head[8:9] == b"{" and not head.startswith(b"PK"):
+            state = _read_safetensors(path, head)
+        else:
+            if head.startswith(b"PK"):
+                _check_archive(path)
+            state = _read_pickle(path)
     return _check_tensors(_without_prefixes(_state_dictionary(state, path)), path)
 
 
@@ -59,8 +64,7 @@ def check_file(path: str) -> bytes:
     try:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):
-            raise DataError(path, "is no regular file; want a checkpoint" +
-                            (", e.g. the avg_model.pt in this folder" if stat.S_ISDIR(facts.st_mode) else ""))
+            raise DataError(path, "is no regular file; want a checkpoint")
         with open(path, "rb") as stream:
             head = stream.read(512)
     except FileNotFoundError:
@@ -77,13 +81,30 @@ def check_file(path: str) -> bytes:
     return head
 
 
+@contextlib.contextmanager
+def _bounded_memory(num_bytes: int) -> Iterator[None]:
+    """Not more than so many bytes beyond what the process has; where a system can't tell or set it, no bound."""
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            limit = int(stream.read().split()[0]) * resource.getpagesize() + num_bytes
+    except (ImportError, OSError):
+        yield
+        return
+    before, highest = resource.getrlimit(resource.RLIMIT_AS)
+    others = [known for known in (before, highest) if known != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([limit, *others]), highest))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, highest))
+
+
 def _check_archive(path: str) -> None:
     """A torch archive stores its members as they are: what is compressed, or adds up to more, is no checkpoint."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, LookupError) as error:
-        raise DataError(path, f"truncated or damaged: {error}") from None
+    with _told_in_a_line(path), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
     names = [member.filename for member in members]
     if len(members) > MOST_MEMBERS:
         raise DataError(path, f"holds {len(members):,} members; want at most {MOST_MEMBERS:,}")
@@ -97,7 +118,9 @@ def _check_archive(path: str) -> None:
         raise DataError(path, "damaged: its members claim more bytes than the file has")
 
 
-def _read_safetensors(path: str) -> dict:
+def _read_safetensors(path: str, head: bytes) -> dict:
+    if (num_bytes := int.from_bytes(head[:8], "little")) > MOST_HEADER:
+        raise DataError(path, f"has {num_bytes:,} bytes of names and shapes; want at most {MOST_HEADER:,}")
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
@@ -119,19 +142,23 @@ def _told_in_a_line(path: str) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|[Gg]lobal:?|callable|function) [`']?([\w.]+\.[\w.]+)", str(error))
         if found is None:
-            raise DataError(path, f"truncated or damaged: {_first_line(error)}") from None
+            # Before these words it advises to run the file's code.
+            told = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
+            raise DataError(path, f"truncated or damaged: {told[1][:200] if told else _first_line(error)}") from None
         raise DataError(
             path,
             f"holds '{found[1]}', not weights alone; refused, nothing of it was run; "
             "want a state dictionary, as torch.save(network.state_dict(), FILE) writes it",
         ) from None
     except READER_ERRORS as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            raise DataError(path, "damaged: it wants far more memory than it has bytes; refused") from None
         raise DataError(path, f"truncated or damaged: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    lines = str(error).partition("(Could this error")[0].strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].strip()
 
 
 def _state_dictionary(value: object, path: str) -> dict:
@@ -149,28 +176,29 @@ def _state_dictionary(value: object, path: str) -> dict:
 
 def _without_prefixes(state: dict) -> dict:
     while True:
-        keys = [str(key) for key in state]
-        prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in keys)), None)
+        prefix = next((p for p in PREFIXES if all(isinstance(key, str) and key.startswith(p) for key in state)), None)
         if prefix is None:
             return state
-        state = {key.removeprefix(prefix): value for key, value in zip(keys, state.values(), strict=True)}
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
 
 
 def _check_tensors(state: dict, path: str) -> dict[str, torch.Tensor]:
     tensors = {}
     for key, tensor in state.items():
-        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
-            raise DataError(path, f"{str(key)[:100]!r} is a {type(tensor).__name__}; want a name -> tensor")
+        if not isinstance(key, str):
+            raise DataError(path, f"a key of its state dictionary is a {type(key).__name__}; want a name -> tensor")
+        shown = repr(key[:100])  # escaped: a stranger's name stays on its line
+        if not isinstance(tensor, torch.Tensor):
+            raise DataError(path, f"{shown} is a {type(tensor).__name__}; want a name -> tensor")
         if key.endswith("num_batches_tracked"):
             continue
         if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
-            raise DataError(path, f"'{key[:100]}' is {tensor.dtype}, {tensor.layout}; "
-                                  "want dense floating-point weights")
+            raise DataError(path, f"{shown} is {tensor.dtype}, {tensor.layout}; want dense floating-point weights")
+        if tensor.device.type != "cpu":
+            raise DataError(path, f"{shown} has a shape and no values (it is on the {tensor.device.type} device)")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise DataError(path, f"'{key[:100]}' claims {list(tensor.shape)}, more values than are stored")
+            raise DataError(path, f"{shown} claims {list(tensor.shape)}, more values than are stored")
         tensors[key] = tensor
     if not tensors:
         raise DataError(path, "holds no weights")
     return tensors
-
-

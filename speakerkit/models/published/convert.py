@@ -52,4 +52,6 @@ def _as_ours(
     tensor = tensor.float().contiguous()
     if not torch.isfinite(tensor).all():
         raise DataError(path, f"'{key}' holds values that aren't finite")
+    if key.endswith("running_var") and tensor.min() < 0:
+        raise DataError(path, f"'{key}' holds negative variances")
     return tensor
