@@ -24,21 +24,13 @@ from speakerkit.features.graph_names import (
     STATISTICS,
 )
 from speakerkit.inference.backends import Choice
+from speakerkit.inference.batches import padded_length
 from speakerkit.inference.long_recordings import STEP, can_run_in_parts, embed_long, fbank_blocks
 from speakerkit.models.model_info import ModelInfo
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # of a quantised graph: what isn't quantised
 # One thread, not tied to a core: every worker would be tied to the same one.
 SETTINGS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False, "CACHE_DIR": ""}
-# up to so many frames -> lengths are multiples of; no more than an eighth is padding from 256 frames on
-GRID = ((1024, 32), (2048, 64))
-COARSE_GRID = 256  # beyond, for networks that can't be run in parts
-
-
-def padded_length(frames: int) -> int:
-    """The length on the grid that ``frames`` are padded to."""
-    spacing = next((spacing for limit, spacing in GRID if frames <= limit), COARSE_GRID)
-    return -(-frames // spacing) * spacing
 
 
 @dataclass(frozen=True)

@@ -72,4 +72,6 @@ def load_runner(choice: Choice) -> TorchRunner:
     """
     loaded = model_file.load_model(choice.path, golden=False)
     where, precision = devices.choose_device(choice.device), PRECISIONS[choice.precision]
+    if precision == torch.float32:
+        devices.keep_float32_exact(where)
     return TorchRunner(prepare_for_inference(loaded.network, where, precision), choice.info, where, precision)

@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class ExtractionOptions:
 
 
 @dataclass
-class _Embedded:
+class Embedded:
     """What a worker gives back for one utterance."""
 
     embedding: np.ndarray | None = None
@@ -64,30 +65,46 @@ class _Embedded:
     notes: Counter = field(default_factory=Counter)
 
 
+Task = tuple[Utterance, audio.AudioOptions, float]  # with its length in seconds, as the header says it
+
 _choice = None  # the model of this process and how it is run
 _extractor = None  # the same, loaded; workers inherit it by fork where the library allows that
 _detector = None
 
 
-def _embed(task: tuple[Utterance, audio.AudioOptions, float]) -> _Embedded:
-    """One utterance, in a worker; its length in seconds, as the header says it, decides how it is read."""
-    utterance, options, seconds = task
+def embed_utterance(task: Task) -> Embedded:
+    """One utterance by itself, in a worker; its length decides how it is read."""
+    utterance, options, _ = task
     notes: Counter = Counter()
     try:
         stream = None
-        if seconds >= LONG_S and not utterance.joined and _detector is None and _loaded().runner.in_parts:
+        if is_long(task) and _loaded().runner.in_parts:
             stream = open_stream(utterance.path, options, utterance.start_s, utterance.end_s)
         if stream is not None:
             with contextlib.suppress(StreamFault):  # loading it at once says what is wrong
                 duration_s = stream.num_samples / stream.sample_rate
-                return _Embedded(_embed_stream(stream, notes), None, stream.sample_rate, duration_s, duration_s, notes)
+                return Embedded(_embed_stream(stream, notes), None, stream.sample_rate, duration_s, duration_s, notes)
             notes.clear()
-        samples, rate = load_utterance(utterance, options, notes)
-        speech = samples if _detector is None else _detector.keep_speech(samples, rate, options.min_duration_s)
+        samples, speech, rate = load_speech(utterance, options, notes)
         embedding = _loaded().embed_samples(speech, rate)
-        return _Embedded(embedding, None, rate, len(samples) / rate, len(speech) / rate, notes)
+        return Embedded(embedding, None, rate, len(samples) / rate, len(speech) / rate, notes)
     except RecordingError as error:  # the extractor knows samples, not where they are from
-        return _Embedded(error=RecordingError(utterance.path, error.reason, error.detail), notes=notes)
+        return Embedded(error=RecordingError(utterance.path, error.reason, error.detail), notes=notes)
+
+
+def is_long(task: Task) -> bool:
+    """Whether a recording is read in blocks, never as a whole, by a model that can be run in parts."""
+    utterance, _, seconds = task
+    return seconds >= LONG_S and not utterance.joined and _detector is None
+
+
+def load_speech(
+    utterance: Utterance, options: audio.AudioOptions, notes: Counter
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """An utterance's samples, what of them is to be embedded, and their rate."""
+    samples, rate = load_utterance(utterance, options, notes)
+    speech = samples if _detector is None else _detector.keep_speech(samples, rate, options.min_duration_s)
+    return samples, speech, rate
 
 
 def _embed_stream(stream: AudioStream, notes: Counter) -> np.ndarray:
@@ -101,7 +118,8 @@ def _embed_stream(stream: AudioStream, notes: Counter) -> np.ndarray:
     return _loaded().embed_blocks(blocks)
 
 
-def _describe(task: tuple[Utterance, audio.AudioOptions, float]) -> str:
+def describe_task(task: Task) -> str:
+    """For the message about a worker that died."""
     return task[0].path
 
 
@@ -188,6 +206,7 @@ def _extract(utterances, listed, emb_ark, options, report, speakers) -> None:
     say_resampled(tally.rates, choice.info.fbank.sample_rate)
     report.update(num_utterances=len(utterances) - len(bad.rows), num_bad=len(bad.rows), **bad.counts())
     report.update(audio_seconds=round(tally.audio_s, 3), wall_seconds=round(time.monotonic() - started, 3))
+    report.update(tally.speed)
     if options.vad:
         report["speech_seconds"] = round(tally.speech_s, 3)
         log.info("%s of %s of audio is speech (%s)", f"{tally.speech_s / 3600:.2f} h", f"{tally.audio_s / 3600:.2f} h",
@@ -279,6 +298,7 @@ class _Tally:
     audio_s: float = 0.0
     speech_s: float = 0.0
     num_utterances: int = 0
+    speed: dict = field(default_factory=dict)  # of this run, on a GPU
 
     def add(self, facts: dict, bad: BadRecordings) -> None:
         """Take in a finished part."""
@@ -304,8 +324,8 @@ def _fill_parts(parts, seconds, folder, options, choice, bad, bar) -> _Tally:
             bar.update(sum(u.utt_id in seconds for u in part))
     if len(todo) < len(parts):
         log.info("%d of %d parts are there from an earlier run", len(parts) - len(todo), len(parts))
-    tasks = ((u, options.audio_options, seconds[u.utt_id]) for _, part, _ in todo for u in part)
-    results = _run(tasks, options, choice)
+    tasks = ([(u, options.audio_options, seconds[u.utt_id]) for u in part] for _, part, _ in todo)
+    results = _run(tasks, options, choice, tally.speed)
     began = time.monotonic()
     done_s = 0.0
 
@@ -327,7 +347,7 @@ def _fill_parts(parts, seconds, folder, options, choice, bad, bar) -> _Tally:
     return tally
 
 
-def _write_part(path: Path, part: list[Utterance], results: Iterator[_Embedded], advance: Callable) -> dict:
+def _write_part(path: Path, part: list[Utterance], results: Iterator[Embedded], advance: Callable) -> dict:
     """The archive of one part, from the results as they come; its facts."""
     facts = {"num_embeddings": 0, "bad": {}, "audio_seconds": 0.0, "speech_seconds": 0.0}
     notes, rates = Counter(), Counter()
@@ -347,10 +367,18 @@ def _write_part(path: Path, part: list[Utterance], results: Iterator[_Embedded],
     return facts | {"notes": dict(notes), "rates": dict(rates)}
 
 
-def _run(tasks: Iterator, options: ExtractionOptions, choice) -> Iterator[_Embedded]:
-    """On a CPU one utterance a thread and as many workers as asked for; on a GPU one after another."""
-    nj = options.nj if choice.device == "cpu" else 1
-    return pool.run_tasks(_embed, tasks, nj, functools.partial(_set_up, choice), _describe)
+def _run(parts: Iterable[list[Task]], options: ExtractionOptions, choice, speed: dict) -> Iterator[Embedded]:
+    """On a CPU one utterance a thread and as many workers as asked for; on a GPU many utterances at once."""
+    set_up = functools.partial(_set_up, choice)
+    if _takes_batches(choice):
+        from speakerkit.jobs.batched_extraction import embed_in_batches
+
+        return embed_in_batches(parts, _loaded(), options.nj, set_up, speed)
+    return pool.run_tasks(embed_utterance, itertools.chain.from_iterable(parts), options.nj, set_up, describe_task)
+
+
+def _takes_batches(choice) -> bool:
+    return choice.device != "cpu"
 
 
 def _join(emb_ark: str, folder: PartFolder, num_parts: int, wanted: int) -> None:

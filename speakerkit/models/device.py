@@ -73,6 +73,14 @@ def choose_precision(name: str, device: "torch.device") -> "torch.dtype":
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
+def keep_float32_exact(device: "torch.device") -> None:
+    """Tell cuDNN to multiply float32 as such, in this process: as it comes it keeps 10 bits of a mantissa (TF32)."""
+    if device.type == "cuda":
+        import torch
+
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def precision_name(precision: "torch.dtype") -> str:
     """float32 or bfloat16."""
     return str(precision).removeprefix("torch.")

@@ -33,19 +33,39 @@ def golden_signal(sample_rate: int) -> np.ndarray:
 
 
 def prepare_features(
-    samples: "torch.Tensor", fbank: FbankConfig, model: ModelConfig, vtln_warp: float = 1.0
+    samples: "torch.Tensor",
+    fbank: FbankConfig,
+    model: ModelConfig,
+    vtln_warp: float = 1.0,
+    lengths: "torch.Tensor | None" = None,
 ) -> "torch.Tensor":
-    """(1, num_frames, columns): the features as the network wants them, of one utterance at the fbank's rate.
+    """Features as the network wants them, of one utterance or of a padded batch.
 
-    ``vtln_warp``: through a longer (under 1) or shorter vocal tract, as ``compute_fbank`` says.
+    Args:
+        samples: (num_samples,), or (batch, num_samples) with ``lengths``, at the fbank's rate.
+        fbank, model: what the model file says.
+        vtln_warp: through a longer (under 1) or shorter vocal tract, as ``compute_fbank`` says.
+        lengths: (batch,) int64 true numbers of samples.
 
-    Dither, where a model asks for it, is drawn from one fixed seed: an embedding never depends on what came before.
+    Returns:
+        (1 or batch, num_frames, columns); frames past an utterance's end mean nothing.
+
+    Dither, where a model asks for it, is drawn from one fixed seed for each utterance: an embedding never
+    depends on what came before, nor on what lies beside it.
     """
     import torch
 
     from speakerkit.features.fbank import compute_fbank
+    from speakerkit.features.framing import num_frames
     from speakerkit.features.mean_norm import subtract_mean
 
+    if lengths is not None and fbank.dither > 0:
+        alone = [prepare_features(row[:length], fbank, model, vtln_warp)[0]
+                 for row, length in zip(samples, lengths.tolist(), strict=True)]
+        return torch.nn.utils.rnn.pad_sequence(alone, batch_first=True)
+    if lengths is not None:
+        features = compute_fbank(samples, fbank, lengths, vtln_warp=vtln_warp)
+        return subtract_mean(features, num_frames(lengths, fbank)) if model.mean_norm else features
     dither = torch.Generator(samples.device).manual_seed(0) if fbank.dither > 0 else None
     features = compute_fbank(samples, fbank, generator=dither, vtln_warp=vtln_warp)
     return (subtract_mean(features) if model.mean_norm else features).unsqueeze(0)
