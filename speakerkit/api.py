@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from speakerkit.errors import BatchError, RecordingError
+from speakerkit.inference.backends import BACKENDS
 from speakerkit.inference.extractor import Extractor, embed_recording, load_extractor
 from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of, load_detector
 from speakerkit.io import audio, fetch, files
@@ -21,47 +21,51 @@ from speakerkit.io.recordings import Recording, label_all, load_all, load_record
 from speakerkit.jobs import enrolment, pool, utterances, verification, voiceprints
 from speakerkit.jobs.verification import Verification
 from speakerkit.jobs.voiceprints import Identification, Voiceprints
-from speakerkit.models import model_file
-from speakerkit.models.model_file import ModelInfo
+from speakerkit.models import device as devices
+from speakerkit.models.model_info import ModelInfo, find_model
 
 MOST_THREADS = 4096
 
 __all__ = ["Identification", "Model", "Verification", "Voiceprints", "fetch_url", "forget_models", "load_model"]
 
-_models: dict[tuple[str, str, str], "Model"] = {}
+_models: dict[tuple[str, str, str, str], "Model"] = {}
 _loading = threading.Lock()
 
 
 def load_model(name: str | os.PathLike | None = None, device: str = "auto", precision: str = "auto",
-               cache: bool = True) -> "Model":
-    """Load a model, once in a process: the same file, device and precision give the same object.
+               cache: bool = True, *, backend: str = "auto") -> "Model":
+    """Load a model, once in a process: the same file, device, precision and backend give the same object.
 
     Args:
-        name: a model file, an experiment folder, a bundled model's name; None: $SPEAKERKIT_MODEL, else the
-            bundled default.
+        name: a model file (.safetensors or .onnx), an experiment folder, a bundled or published model's name; None:
+            $SPEAKERKIT_MODEL, else the bundled default.
         device: auto, cpu, cuda or cuda:N.
-        precision: auto (bfloat16 where it is fast), float32 or bfloat16.
+        precision: auto (bfloat16 where it is fast and the model bears it), float32, bfloat16, or int8 (an .onnx
+            that is quantised).
         cache: False loads another copy, which nobody else gets; `forget_models` drops the kept ones.
+        backend: auto, torch, onnx or openvino. Without torch's, torch is never imported.
 
     Raises:
         DataError: no such model, or one that is damaged.
-        ConfigError: a device that isn't there.
-        ValueError: no such device or precision.
+        ConfigError: a device that isn't there, a library that isn't installed or can't do it.
+        ValueError: no such device, precision or backend.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device := str(device)):
         raise ValueError(f"device is {device!r}; want auto, cpu, cuda or cuda:N")
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise ValueError(f"precision is {precision!r}; want auto, float32 or bfloat16")
-    path = model_file.find_model(name)
+    if precision not in ("auto", "float32", "bfloat16", "int8"):
+        raise ValueError(f"precision is {precision!r}; want auto, float32, bfloat16 or int8")
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend is {backend!r}; want auto, {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}")
+    path = find_model(name)
     if not cache:
-        return Model(load_extractor(path, device, precision))
+        return Model(load_extractor(path, device, precision, backend))
     with _loading:
         sha256 = files.sha256_file(path)
-        if (sha256, device, precision) not in _models:
-            model = Model(load_extractor(path, device, precision))
+        if (sha256, device, precision, backend) not in _models:
+            model = Model(load_extractor(path, device, precision, backend))
             sha256 = model.sha256  # of what was loaded, should the file have been replaced meanwhile
-            _models[sha256, device, precision] = model
-        return _models[sha256, device, precision]
+            _models[sha256, device, precision, backend] = model
+        return _models[sha256, device, precision, backend]
 
 
 def forget_models() -> None:
@@ -102,11 +106,17 @@ class Model:
 
     @property
     def precision(self) -> str:
-        """float32 or bfloat16."""
+        """float32, bfloat16 or, of a quantised model, int8."""
         return self.extractor.precision_name
 
+    @property
+    def backend(self) -> str:
+        """The library that runs it: torch, onnx or openvino."""
+        return self.extractor.backend
+
     def __repr__(self) -> str:
-        return f"<Model {self.info.name} {self.sha256[:8]}, {self.extractor.device}, {self.precision}>"
+        where = f"{self.extractor.device}, {self.precision}, {self.backend}"
+        return f"<Model {self.info.name} {self.sha256[:8]}, {where}>"
 
     def embed(self, recording, sample_rate: float | Sequence[float | None] | None = None, *, nj: int | None = None,
               on_bad: str = "raise", vad: bool = False, **options) -> np.ndarray | list[np.ndarray | RecordingError]:
@@ -116,7 +126,7 @@ class Model:
             recording: see Model; or a list or tuple of them.
             sample_rate: Hz, of arrays and tensors; for a list one for all of them, or one an item.
             nj: of a list: how many are worked on at a time, one thread each (default: as many as torch has
-                threads); the bytes are the same for any number.
+                threads, of a model that torch runs, else usable cores); the bytes are the same for any number.
             on_bad: of a list: "raise", or "return" to get a list that holds an embedding or a RecordingError
                 an item.
             vad, **options: see Model.
@@ -233,7 +243,7 @@ class Model:
                 for thing in (given if isinstance(given, (list, tuple)) else [given])]
         items = label_all([thing for _, thing in flat], sample_rate)
         pairs = [(name, item) for (name, _), item in zip(flat, items, strict=True)]
-        samples = enrolment.make_samples(pairs, audio_options, self.extractor, _threads(nj))
+        samples = enrolment.make_samples(pairs, audio_options, self.extractor, self._threads(nj))
         return enrolment.enrol(path, samples, self.extractor)
 
     def load_voiceprints(self, path: str | os.PathLike, refresh: bool = True) -> Voiceprints:
@@ -275,6 +285,16 @@ class Model:
         loaded = load_recording(recording, sample_rate, make_audio_options(options))
         return voiceprints.identify(voices, loaded, self.extractor, top)
 
+    def _threads(self, nj: int | None) -> int:
+        """How many recordings are worked on at a time."""
+        if nj is not None and not 1 <= nj <= MOST_THREADS:
+            raise ValueError(f"nj is {nj}; want 1 or more, {MOST_THREADS} at most")
+        if nj is None and self.backend == "torch":
+            import torch
+
+            return torch.get_num_threads()
+        return nj or devices.usable_cores()
+
     def _embed_one(self, recording: Recording) -> np.ndarray:
         audio.say_notes(recording.notes)
         return embed_recording(self.extractor, recording)
@@ -292,7 +312,7 @@ class Model:
             except RecordingError as error:
                 return error, Counter()
 
-        pairs = pool.run_threads(attempt, items, _threads(nj))
+        pairs = pool.run_threads(attempt, items, self._threads(nj))
         audio.say_notes(sum((notes for _, notes in pairs), Counter()))
         results = [result for result, _ in pairs]
         if on_bad == "return":
@@ -300,13 +320,6 @@ class Model:
         if any(isinstance(result, RecordingError) for result in results):
             raise BatchError(results)
         return np.stack(results) if results else np.zeros((0, self.embedding_dim), np.float32)
-
-
-def _threads(nj: int | None) -> int:
-    """How many recordings are worked on at a time."""
-    if nj is not None and not 1 <= nj <= MOST_THREADS:
-        raise ValueError(f"nj is {nj}; want 1 or more, {MOST_THREADS} at most")
-    return nj or torch.get_num_threads()
 
 
 def make_audio_options(options: dict) -> audio.AudioOptions:

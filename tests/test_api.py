@@ -524,7 +524,7 @@ def test_the_same_bytes_from_any_thread(model, wavs):
 
 @pytest.mark.parametrize("arguments, error, message", [
     ({"device": "gpu"}, ValueError, "device is 'gpu'; want auto, cpu, cuda or cuda:N"),
-    ({"precision": "float16"}, ValueError, "precision is 'float16'; want auto, float32 or bfloat16"),
+    ({"precision": "float16"}, ValueError, "precision is 'float16'; want auto, float32, bfloat16 or int8"),
     ({"name": "no-such-model"}, DataError, "no-such-model: no such model"),
     ({"device": "cuda:99"}, ConfigError, "--device cuda:99"),
 ])

@@ -3,13 +3,13 @@
 import argparse
 import logging
 import math
-import os
 import re
 import shlex
 from collections.abc import Callable
 
 from speakerkit import __version__
 from speakerkit.cli.outcome import run
+from speakerkit.models.device import usable_cores
 
 __all__ = [
     "add_audio_options", "add_config_option", "add_device_options", "add_max_bad_option", "add_model_options",
@@ -72,13 +72,6 @@ def _number(kind: type, low: float, high: float, text: str):
 def number(kind: type, low: float, high: float) -> Callable:
     """An argparse type: an int or float within [low, high]; 'nan' and 'inf' are refused by the range."""
     return lambda text: _number(kind, low, high, text)
-
-
-def usable_cores() -> int:
-    """Processor cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import logging
+import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,13 @@ if TYPE_CHECKING:  # what a processor can do is asked without torch too
 log = logging.getLogger(__name__)
 # mallopt's parameter numbers in glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def usable_cores() -> int:
+    """Processor cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def choose_device(name: str) -> "torch.device":
