@@ -12,7 +12,7 @@ from speakerkit.io.score_lines import read_score_lines
 from speakerkit.io.scored_trials import match_scores
 from speakerkit.io.trials import Trials
 
-_BLOCK_LINES = 1 << 18
+_BLOCK_LINES = 1 << 16
 # Powers of ten that float64 holds exactly, so that each quotient below is the double nearest its decimal.
 _POWERS_OF_TEN = 10.0 ** np.arange(23)
 

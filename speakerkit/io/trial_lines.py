@@ -28,7 +28,7 @@ from speakerkit.io.tables import id_fault, read_lines, split_fields
 log = logging.getLogger(__name__)
 
 _MOST_FAULTS = 10_000           # then reading stops: a file of another kind is wrong in every line
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 22
 _MAX_ID_CHARS = 65_536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
