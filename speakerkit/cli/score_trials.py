@@ -6,6 +6,7 @@ import sys
 from speakerkit.cli import card_options, entry, score_files
 from speakerkit.errors import ConfigError
 
+DEFAULT_MEMORY_MB = 2000
 FORMATS = """
 formats:
   trials      <enrol-id> <test-id> [target|nontarget]     or 1|0; labels on all lines or none
@@ -25,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("embeddings", metavar="emb.ark", help="embeddings of every id in the trials")
     score_files.add_embedding_options(parser)
     parser.add_argument("--output", metavar="FILE", default="-", help="where the scores go (default: standard output)")
+    parser.add_argument("--max-memory", metavar="MB", type=entry.number(int, 400, 10**8),
+                        help="a list that would take more is scored as it is read, of any length (default: 2000)")
     entry.add_output_options(parser)
     score_files.add_trials_format_option(parser)
     entry.add_operating_point_options(parser)
@@ -33,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def score_trials(args: argparse.Namespace) -> None:
-    from speakerkit.jobs import scoring
+    from speakerkit.jobs import scoring, streaming
 
     options = score_files.embedding_options(args)
     card = card_options.card_options(args, args.model)
@@ -44,11 +47,15 @@ def score_trials(args: argparse.Namespace) -> None:
             raise ConfigError("--card names the file of the scores; give --output FILE")
         if args.trials == "-":
             raise ConfigError("--card names the file of the trials; it can't be standard input")
+        if args.max_memory is not None:
+            raise ConfigError("--card needs all trials in memory; leave --max-memory out")
         cards.check_options(card, (args.trials, args.embeddings, args.enrol_embeddings, args.enrol_map, args.output))
+    max_memory = args.max_memory or (sys.maxsize >> 20 if card else DEFAULT_MEMORY_MB)
     if args.output == "-":
-        scoring.score_trials(args.trials, args.embeddings, options, args.report, sys.stdout.buffer)
+        streaming.score_trials(args.trials, args.embeddings, options, args.report, sys.stdout.buffer, max_memory)
     else:
-        scoring.score_trials_to_file(args.trials, args.embeddings, options, args.report, args.output, args.overwrite)
+        streaming.score_trials_to_file(args.trials, args.embeddings, options, args.report, args.output, args.overwrite,
+                                       max_memory)
     sys.stdout.flush()
     print(scoring.format_metrics(args.report), end="", file=sys.stderr)
     if card:

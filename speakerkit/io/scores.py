@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -42,16 +43,33 @@ def write_scores(path_or_stream: str | os.PathLike | BinaryIO, trials: Trials, s
 
 
 def _write_blocks(stream: BinaryIO, trials: Trials, scores: np.ndarray) -> None:
-    enrol_ids, test_ids = pl.Series(trials.enrol_ids), pl.Series(trials.test_ids)
+    writer = ScoreWriter(stream, trials.enrol_ids, trials.test_ids)
     for start in range(0, len(trials), _BLOCK_LINES):
         part = slice(start, start + _BLOCK_LINES)
-        frame = pl.DataFrame({"enrol": enrol_ids.gather(trials.enrol_index[part]),
-                              "test": test_ids.gather(trials.test_index[part]),
-                              "score": _nine_digits(scores[part])})
+        writer.write(trials.enrol_index[part], trials.test_index[part], scores[part])
+    stream.flush()
+
+
+class ScoreWriter:
+    """Writes score lines as they come.
+
+    Args:
+        stream: takes the bytes.
+        enrol_ids, test_ids: what the places below are places in.
+    """
+
+    def __init__(self, stream: BinaryIO, enrol_ids: Sequence[str], test_ids: Sequence[str]):
+        self._stream = stream
+        self._enrol_ids = pl.Series(list(enrol_ids), dtype=pl.String)
+        self._test_ids = pl.Series(list(test_ids), dtype=pl.String)
+
+    def write(self, enrol_index: np.ndarray, test_index: np.ndarray, scores: np.ndarray) -> None:
+        """A line a trial, nine significant digits; (num_trials,) each, scores finite."""
+        frame = pl.DataFrame({"enrol": self._enrol_ids.gather(enrol_index), "test": self._test_ids.gather(test_index),
+                              "score": _nine_digits(scores)})
         text = io.BytesIO()
         frame.write_csv(text, include_header=False, separator=" ", quote_style="never")
-        stream.write(text.getbuffer())
-    stream.flush()
+        self._stream.write(text.getbuffer())
 
 
 def _nine_digits(scores: np.ndarray) -> np.ndarray | list[str]:

@@ -16,7 +16,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,7 @@ from speakerkit.io.tables import id_fault, read_lines, split_fields
 
 log = logging.getLogger(__name__)
 
-_MOST_FAULTS = 10_000           # then reading stops: a file of another kind is wrong in every line
+MOST_FAULTS = 10_000           # then reading stops: a file of another kind is wrong in every line
 _BLOCK_BYTES = 1 << 22
 _MAX_ID_CHARS = 65_536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -100,7 +100,7 @@ class TrialLines:
         return f"'{self.enrol_ids[self.enrol_index[place]]} {self.test_ids[self.test_index[place]]}'"
 
 
-class _Odd(Exception):
+class Odd(Exception):
     """Something that the fast reader leaves to the line-by-line reader."""
 
 
@@ -138,9 +138,16 @@ def first_fields(path: str | os.PathLike) -> list[str]:
     """The fields of a file's first line; none where it can't be read as text."""
     try:
         with open(path, "rb") as stream:
-            line = stream.readline(4 * _MAX_ID_CHARS).removeprefix(_BYTE_ORDER_MARK)
-        return split_fields(line.decode("utf-8").rstrip("\r\n"))
-    except (OSError, ValueError):  # UnicodeDecodeError is a ValueError, and so is a NUL in a path
+            return fields_of_line(stream.readline(4 * _MAX_ID_CHARS))
+    except (OSError, ValueError):  # a NUL in a path is a ValueError
+        return []
+
+
+def fields_of_line(line: bytes) -> list[str]:
+    """The fields of a first line; none where it is no text."""
+    try:
+        return split_fields(line.removeprefix(_BYTE_ORDER_MARK).decode("utf-8").rstrip("\r\n"))
+    except UnicodeDecodeError:
         return []
 
 
@@ -162,7 +169,7 @@ def read_trial_lines(path: str | os.PathLike, name: str, wanted: str, columns: d
             are no words, up to 10,000.
     """
     lines = _read_blocks(path, name, columns, ids_joined) if columns and os.path.isfile(path) else None
-    return lines or _read_line_by_line(path, name, wanted, parse_line)
+    return lines or read_line_by_line(path, name, wanted, parse_line)
 
 
 def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataType],
@@ -175,12 +182,12 @@ def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataT
             for block in _whole_lines(stream, digest):
                 if not enrol.index:
                     has_crlf = b"\r" in block[:block.find(b"\n")]
-                frame = _parse_block(_parted(block) if ids_joined else block, columns)
+                frame = parse_block(_parted(block) if ids_joined else block, columns)
                 enrol.extend(frame["enrol"])
                 test.extend(frame["test"])
                 for column, blocks in values.items():
                     blocks.append(frame[column].to_physical().to_numpy())
-    except (_Odd, OSError, pl.exceptions.PolarsError):
+    except (Odd, OSError, pl.exceptions.PolarsError):
         return None
     label, score = (np.concatenate(blocks) if (blocks := values.get(name)) else None for name in ("label", "score"))
     if not (enrol.index and enrol.is_plain() and test.is_plain() and (score is None or np.isfinite(score).all())):
@@ -198,7 +205,7 @@ def _whole_lines(stream, digest) -> Iterator[bytes]:
         digest.update(data)
         cut = data.rfind(b"\n") + 1
         if cut == 0 and len(data) == _BLOCK_BYTES:
-            raise _Odd("a line longer than a block")
+            raise Odd("a line longer than a block")
         if cut:
             yield rest + data[:cut]
             rest = b""
@@ -209,23 +216,25 @@ def _whole_lines(stream, digest) -> Iterator[bytes]:
 
 def _parted(block: bytes) -> bytes:
     if block.count(JOINT.encode()) != block.count(b"\n") + (not block.endswith(b"\n")):
-        raise _Odd("not one joint a line")
+        raise Odd("not one joint a line")
     return block.replace(JOINT.encode(), b"\t" if b"\t" in block[:block.find(b"\n")] else b" ")
 
 
-def _parse_block(block: bytes, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+def parse_block(block: bytes, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Whole lines as columns of the types wanted; `Odd` or a polars error for what needs the other reader."""
     if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
-        raise _Odd("a carriage return inside a line, which polars drops at the end of a field")
+        raise Odd("a carriage return inside a line, which polars drops at the end of a field")
     separator = "\t" if b"\t" in block[:block.find(b"\n")] else " "
     frame = pl.read_csv(block, separator=separator, has_header=False, quote_char=None, schema=columns)
     num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
     # A missing field, a doubled separator and a blank line all leave a null or change the count.
     if frame.height != num_lines or any(frame.null_count().row(0)):
-        raise _Odd("a line without its fields")
+        raise Odd("a line without its fields")
     return frame
 
 
-def _read_line_by_line(path: str | os.PathLike, name: str, wanted: str, parse_line: ParseLine) -> TrialLines:
+def read_line_by_line(path: str | os.PathLike, name: str, wanted: str, parse_line: ParseLine) -> TrialLines:
+    """A file that may hold all that tables may hold; raises as `read_trial_lines`."""
     enrol, test, is_target, scores = _IdColumn(), _IdColumn(), array.array("b"), array.array("d")
     faults: list[DataError] = []
     for number, line in read_lines(path, wanted, faults):
@@ -241,7 +250,7 @@ def _read_line_by_line(path: str | os.PathLike, name: str, wanted: str, parse_li
                 scores.append(parsed.score)
         else:
             faults.append(DataError(name, fault, number))
-        if len(faults) >= _MOST_FAULTS:
+        if len(faults) >= MOST_FAULTS:
             break
     raise_all(faults)
     return TrialLines(name, sha256_file(path), list(enrol.numbers), list(test.numbers), enrol.to_numpy(),
@@ -253,23 +262,60 @@ def _new_id_fault(column: _IdColumn, name: str) -> str | None:
     return None if name in column.numbers else id_fault(name)
 
 
+class Spooled(NamedTuple):
+    """A list that stands in a temporary file, and what messages call it."""
+    path: str
+    name: str
+
+
 @contextlib.contextmanager
-def readable_twice(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
+def readable_twice(path: str | os.PathLike | Spooled) -> Iterator[tuple[str, str]]:
     """(path to open, name for messages): standard input (`-`) and pipes are copied to a temporary file first."""
+    if isinstance(path, Spooled):
+        with told_as(path.name):
+            yield path
+        return
     path = os.fspath(path)
-    is_pipe = path == "-" or (os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode))
-    if not is_pipe:
+    if not is_pipe(path):
         yield path, path
         return
-    name = "standard input" if path == "-" else path
     with tempfile.NamedTemporaryFile(prefix="speakerkit-") as copy:
-        with contextlib.ExitStack() as stack:
-            source = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
+        with open_once(path) as source:
             shutil.copyfileobj(source, copy, 1 << 20)
         copy.flush()
-        try:
-            yield copy.name, name
-        except DataErrors as errors:
-            raise DataErrors([DataError(name, fault.message, fault.line) for fault in errors.faults]) from None
-        except DataError as error:
-            raise DataError(name, error.message, error.line) from None
+        with told_as(name_of(path)):
+            yield copy.name, name_of(path)
+
+
+def name_of(path: str) -> str:
+    """What messages call a list."""
+    return "standard input" if path == "-" else path
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a list can be read once only."""
+    return path == "-" or (os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode))
+
+
+@contextlib.contextmanager
+def open_once(path: str) -> Iterator[BinaryIO]:
+    """A list's bytes from the start; standard input stays open."""
+    if path == "-":
+        yield sys.stdin.buffer
+    else:
+        with open(path, "rb") as stream:
+            yield stream
+
+
+@contextlib.contextmanager
+def told_as(name: str, lines_before: int = 0) -> Iterator[None]:
+    """Faults of a temporary file, told under the name and at the line of what it is a copy of."""
+    def moved(fault: DataError) -> DataError:
+        return DataError(name, fault.message, fault.line and fault.line + lines_before)
+
+    try:
+        yield
+    except DataErrors as errors:
+        raise DataErrors([moved(fault) for fault in errors.faults]) from None
+    except DataError as error:
+        raise moved(error) from None

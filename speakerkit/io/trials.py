@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from speakerkit.io.trial_lines import (
     VOCABULARIES,
     LabelParser,
     ParsedLine,
+    Spooled,
     TrialLines,
     first_fields,
     read_trial_lines,
@@ -61,7 +63,7 @@ class Trials:
         return first[0], first[1]
 
 
-def read_trials(path: str | os.PathLike, label_first: bool = False) -> Trials:
+def read_trials(path: str | os.PathLike | Spooled, label_first: bool = False) -> Trials:
     """Read '<enrol-id> <test-id> [target|nontarget|1|0]' lines; labels on all lines or none, in one vocabulary.
 
     Args:
@@ -73,15 +75,32 @@ def read_trials(path: str | os.PathLike, label_first: bool = False) -> Trials:
             another number of fields, another label, an id that is no word; a pair that is a target
             on one line and a nontarget on another.
     """
-    wanted = "'<label> <enrol-id> <test-id>'" if label_first else "'<enrol-id> <test-id> [target|nontarget]'"
     with readable_twice(path) as (real_path, name):
-        first = first_fields(real_path)
-        if not label_first and len(first) == 3 and first[0] in LABELS and first[2] not in LABELS:
-            raise DataError(name, f"first field '{first[0]}' is a label; wanted '<enrol-id> <test-id> <label>', "
-                                  "or give --trials-format label-first", 1)
-        lines = read_trial_lines(real_path, name, f"{wanted} a line", _columns(first, label_first),
-                                 _LineParser(wanted, label_first).parse)
+        layout = find_layout(first_fields(real_path), name, label_first)
+        lines = read_trial_lines(real_path, name, layout.wanted, layout.columns, layout.parser.parse)
     return trials_of_lines(lines)
+
+
+class TrialLayout(NamedTuple):
+    """How the lines of a list are, by its first one.
+
+    Attributes:
+        wanted: for messages.
+        columns: for the fast reader; none where the first line is faulty.
+        parser: for the line-by-line reader.
+    """
+    wanted: str
+    columns: dict[str, pl.DataType]
+    parser: "_LineParser"
+
+
+def find_layout(first: list[str], name: str, label_first: bool) -> TrialLayout:
+    """The layout of a list's lines by the first one's fields; DataError for labels in front without `label_first`."""
+    wanted = "'<label> <enrol-id> <test-id>'" if label_first else "'<enrol-id> <test-id> [target|nontarget]'"
+    if not label_first and len(first) == 3 and first[0] in LABELS and first[2] not in LABELS:
+        raise DataError(name, f"first field '{first[0]}' is a label; wanted '<enrol-id> <test-id> <label>', "
+                              "or give --trials-format label-first", 1)
+    return TrialLayout(f"{wanted} a line", _columns(first, label_first), _LineParser(wanted, label_first))
 
 
 def trials_of_lines(lines: TrialLines) -> Trials:

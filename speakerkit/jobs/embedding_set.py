@@ -131,6 +131,15 @@ def average_enrolments(map_path: str | os.PathLike, utterances: EmbeddingSet) ->
     return EmbeddingSet(os.fspath(map_path), rows, means, utterances.model, sources, enrol_map)
 
 
+def refuse_unlike_sides(enrol: EmbeddingSet, test: EmbeddingSet) -> None:
+    """DataError for embeddings of two models, by their manifests or by their dimensions."""
+    refuse_another_model(test.path, test.model, enrol.path, enrol.model)
+    if enrol.matrix.shape[1] != test.matrix.shape[1]:
+        raise DataError(enrol.path, f"'{next(iter(enrol.rows))}' has {enrol.matrix.shape[1]} values, "
+                                    f"'{next(iter(test.rows))}' in {test.path} has {test.matrix.shape[1]}: "
+                                    "embeddings of two models?")
+
+
 def embeddings_of_trials(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet) -> tuple[np.ndarray, np.ndarray]:
     """The rows of a list's enrolments and tests, in the order of `trials.enrol_ids` and `trials.test_ids`.
 
@@ -141,11 +150,7 @@ def embeddings_of_trials(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet
         DataErrors: every id without an embedding, at the line where it stands first.
         DataError: embeddings of two models, by their manifests or by their dimensions.
     """
-    refuse_another_model(test.path, test.model, enrol.path, enrol.model)
-    if enrol.matrix.shape[1] != test.matrix.shape[1]:
-        raise DataError(enrol.path, f"'{next(iter(enrol.rows))}' has {enrol.matrix.shape[1]} values, "
-                                    f"'{next(iter(test.rows))}' in {test.path} has {test.matrix.shape[1]}: "
-                                    "embeddings of two models?")
+    refuse_unlike_sides(enrol, test)
     sides = ((trials.enrol_ids, enrol), (trials.test_ids, test))
     rows = [np.array([embeddings.rows.get(key, -1) for key in ids], dtype=np.int64) for ids, embeddings in sides]
     if any((found < 0).any() for found in rows):

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -15,6 +15,7 @@ from speakerkit.io import files, scored_trials
 from speakerkit.io.files import Manifest
 from speakerkit.io.scored_trials import ScoredTrials, refuse_one_class, why_no_metrics
 from speakerkit.io.scores import write_scores
+from speakerkit.io.trial_lines import Spooled
 from speakerkit.io.trials import Trials, read_trials
 from speakerkit.jobs.embedding_set import (
     EmbeddingSet,
@@ -70,7 +71,7 @@ def format_metrics(metrics: Mapping[str, object]) -> str:
                    for name, text_format in _TEXT_FORMATS.items() if name in metrics)
 
 
-def score_trials(trials_path: str, embeddings_path: str, options: ScoringOptions, report: dict,
+def score_trials(trials_path: str | Spooled, embeddings_path: str, options: ScoringOptions, report: dict,
                  stream: BinaryIO) -> None:
     """Write the cosine of each trial to a stream such as standard output.
 
@@ -89,22 +90,19 @@ def score_trials(trials_path: str, embeddings_path: str, options: ScoringOptions
     write_scores(stream, trials, _score(trials, enrol, test, options, report))
 
 
-def score_trials_to_file(trials_path: str, embeddings_path: str, options: ScoringOptions, report: dict, output: str,
-                         overwrite: bool) -> None:
+def score_trials_to_file(trials_path: str | Spooled, embeddings_path: str, options: ScoringOptions, report: dict,
+                         output: str, overwrite: bool) -> None:
     """`score_trials` into a file with its manifest; nothing to do where an equal manifest lies there.
 
     Raises:
         ConfigError: `output` is one of the inputs, or was made from other options or inputs and not `overwrite`.
         MachineError: the place can't be written.
     """
-    others = (options.enrol_embeddings, options.enrol_map, options.mean_of)
-    inputs = filter(None, (trials_path, embeddings_path, *others))
-    if any(os.path.realpath(output) == os.path.realpath(path) for path in inputs):
-        raise ConfigError(f"--output {output} is one of the inputs")
+    refuse_output_over_input(output, (trials_path, embeddings_path), options)
     files.check_writable(output)
     with files.output_lock(output):
         trials, enrol, test = _read_inputs(trials_path, embeddings_path, options)
-        manifest = _make_manifest(trials, enrol, test, options)
+        manifest = scores_manifest(trials.path, trials.sha256, (enrol, test), options)
         if not files.prepare_output(output, manifest, overwrite):
             report.update(files.read_manifest(output)["results"])
             log.info("%s: nothing to do, it is up to date", output)
@@ -113,7 +111,7 @@ def score_trials_to_file(trials_path: str, embeddings_path: str, options: Scorin
         files.write_manifest(output, manifest, report)
 
 
-def _read_inputs(trials_path: str, embeddings_path: str,
+def _read_inputs(trials_path: str | Spooled, embeddings_path: str,
                  options: ScoringOptions) -> tuple[Trials, EmbeddingSet, EmbeddingSet]:
     trials = read_trials(trials_path, options.label_first)
     return trials, *load_sides(embeddings_path, options)
@@ -130,9 +128,19 @@ def load_sides(embeddings_path: str, options: ScoringOptions) -> tuple[Embedding
     return (average_enrolments(options.enrol_map, enrol) if options.enrol_map else enrol), test
 
 
-def _make_manifest(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet, options: ScoringOptions) -> Manifest:
-    inputs = {trials.path: trials.sha256}
-    inputs |= {path: files.sha256_file(path) for path in {*enrol.sources, *test.sources}}
+def refuse_output_over_input(output: str, inputs: Iterable[str | Spooled], options: ScoringOptions) -> None:
+    """ConfigError where the output is one of the inputs."""
+    others = (options.enrol_embeddings, options.enrol_map, options.mean_of)
+    paths = (path for path in (*inputs, *others) if path and not isinstance(path, Spooled))
+    if any(os.path.realpath(output) == os.path.realpath(path) for path in paths):
+        raise ConfigError(f"--output {output} is one of the inputs")
+
+
+def scores_manifest(trials_path: str, trials_sha256: str, sides: Iterable[EmbeddingSet],
+                    options: ScoringOptions) -> Manifest:
+    """What a file of scores is made from; the same whether the list was streamed or not."""
+    inputs = {trials_path: trials_sha256}
+    inputs |= {path: files.sha256_file(path) for path in {path for side in sides for path in side.sources}}
     made_with = {"enrol_embeddings": options.enrol_embeddings, "enrol_map": options.enrol_map,
                  "mean_of": options.mean_of, "label_first": options.label_first, **options.point._asdict()}
     return Manifest("score-trials", made_with, inputs, __version__)
@@ -147,11 +155,17 @@ def _score(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet, options: Sco
         log.info("%s: %s, so there are no metrics", trials.path, fault)
     else:
         report.update(measure(trials, scores, options.point))
-    enrolment = MEAN_OF_EMBEDDINGS if options.enrol_map else ONE_EMBEDDING
+    report["protocol"] = make_protocol(trials, *how_scored(enrol, test, options))
+    return scores
+
+
+def how_scored(enrol: EmbeddingSet, test: EmbeddingSet,
+               options: ScoringOptions) -> tuple[str, OperatingPoint, dict[str, object]]:
+    """(enrolment, operating point, source) of scores, as `make_protocol` takes them."""
     source = {"embeddings": test.path, "enrol_embeddings": options.enrol_embeddings, "enrol_map": options.enrol_map,
               "mean_of": options.mean_of}
-    report["protocol"] = make_protocol(trials, enrolment, options.point, {**source, **enrol.model, **test.model})
-    return scores
+    return (MEAN_OF_EMBEDDINGS if options.enrol_map else ONE_EMBEDDING, options.point,
+            {**source, **enrol.model, **test.model})
 
 
 def score_embeddings(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet) -> np.ndarray:
@@ -166,20 +180,27 @@ def count_trials(trials: Trials, made_of: Mapping[str, Sequence[str]]) -> dict[s
         trials: the list.
         made_of: enrol_id -> its utterances, where these are not just itself.
     """
-    num_same = _count_same_recording(trials, made_of)
+    same = pairs_of_one_recording(trials.enrol_ids, {key: row for row, key in enumerate(trials.test_ids)}, made_of)
+    num_same = int(np.count_nonzero(np.isin(trials.pairs(), same))) if len(same) else 0
+    return tell_counts(trials.path, len(trials), trials.num_repeated, num_same)
+
+
+def tell_counts(path: str, num_trials: int, num_repeated: int, num_same: int) -> dict[str, int]:
+    """Counts of a list under their names in --json; what a user should know of is said."""
     if num_same:
-        log.warning("%s: trials whose test recording is in the enrolment: %s", trials.path, f"{num_same:,}")
-    if trials.num_repeated:
-        log.warning("%s: trials that are there already, with the same label, and count again: %s", trials.path,
-                    f"{trials.num_repeated:,}")
-    return {"num_trials": len(trials), "num_repeated": trials.num_repeated, "num_same_recording": num_same}
+        log.warning("%s: trials whose test recording is in the enrolment: %s", path, f"{num_same:,}")
+    if num_repeated:
+        log.warning("%s: trials that are there already, with the same label, and count again: %s", path,
+                    f"{num_repeated:,}")
+    return {"num_trials": num_trials, "num_repeated": num_repeated, "num_same_recording": num_same}
 
 
-def _count_same_recording(trials: Trials, made_of: Mapping[str, Sequence[str]]) -> int:
-    test_number = {test_id: number for number, test_id in enumerate(trials.test_ids)}
-    same = [enrol * len(test_number) + test_number[utt_id] for enrol, enrol_id in enumerate(trials.enrol_ids)
-            for utt_id in made_of.get(enrol_id, (enrol_id,)) if utt_id in test_number]
-    return int(np.count_nonzero(np.isin(trials.pairs(), same))) if same else 0
+def pairs_of_one_recording(enrol_ids: Sequence[str], test_rows: Mapping[str, int],
+                           made_of: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """The pairs, enrolment * number of tests + test, whose test recording is in the enrolment; ascending int64."""
+    same = {enrol * len(test_rows) + test_rows[utt_id] for enrol, enrol_id in enumerate(enrol_ids)
+            for utt_id in made_of.get(enrol_id, (enrol_id,)) if utt_id in test_rows}
+    return np.array(sorted(same), dtype=np.int64)
 
 
 def measure(trials: Trials, scores: np.ndarray, point: OperatingPoint) -> dict[str, object]:
@@ -189,7 +210,11 @@ def measure(trials: Trials, scores: np.ndarray, point: OperatingPoint) -> dict[s
         DataError: no labels, or trials of one class only.
     """
     refuse_one_class(trials)
-    metrics = compute_metrics(scores, trials.is_target, *point)
+    return tell_metrics(compute_metrics(scores, trials.is_target, *point))
+
+
+def tell_metrics(metrics: Mapping[str, int | float]) -> dict[str, object]:
+    """Metrics as --json holds them; said where they rest on few errors."""
     num_errors = errors_at_eer(metrics)
     if num_errors < FEW_ERRORS:
         log.info("the EER rests on %.0f errors of the rarer kind; below %d it is likely off by more than 30 %%",
@@ -213,8 +238,14 @@ def make_protocol(trials: Trials, enrolment: str, point: OperatingPoint,
         source: where the scores come from: paths; `model`, `model_sha256`, `precision` where known.
     """
     num_target = None if trials.is_target is None else int(np.count_nonzero(trials.is_target))
-    return {"trials": trials.path, "trials_sha256": trials.sha256, "num_trials": len(trials), "num_target": num_target,
-            "num_nontarget": None if num_target is None else len(trials) - num_target, "enrolment": enrolment,
+    return protocol_of_list(trials.path, trials.sha256, len(trials), num_target, enrolment, point, source)
+
+
+def protocol_of_list(path: str, sha256: str, num_trials: int, num_target: int | None, enrolment: str,
+                     point: OperatingPoint, source: Mapping[str, object]) -> dict[str, object]:
+    """`make_protocol` of a list that isn't in memory; `num_target` is None where it has no labels."""
+    return {"trials": path, "trials_sha256": sha256, "num_trials": num_trials, "num_target": num_target,
+            "num_nontarget": None if num_target is None else num_trials - num_target, "enrolment": enrolment,
             **point._asdict(), **dict.fromkeys(_MODEL_FACTS), **source}
 
 

@@ -121,7 +121,7 @@ def test_all_faults_are_found_in_one_pass(scratch):
 
 
 def test_a_file_of_another_kind_is_not_read_to_its_end(scratch, monkeypatch):
-    monkeypatch.setattr(trial_lines, "_MOST_FAULTS", 3)
+    monkeypatch.setattr(trial_lines, "MOST_FAULTS", 3)
     with pytest.raises(DataErrors) as refused:
         read_trials(written(scratch, "one two three four\n" * 50))
     assert len(refused.value.faults) == 3
