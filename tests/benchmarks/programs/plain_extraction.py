@@ -21,23 +21,24 @@ except (ImportError, OSError, RuntimeError):  # its wheel doesn't load beside ev
     torchaudio_fbank = None
 
 
-def features_of(samples: torch.Tensor, rate: int) -> torch.Tensor:
+def features_of(samples: torch.Tensor, rate: int, config: FbankConfig) -> torch.Tensor:
     if torchaudio_fbank is None:
-        features = compute_fbank(samples, FbankConfig())
+        features = compute_fbank(samples, config)
     else:
-        features = torchaudio_fbank(samples[None] * 32768, num_mel_bins=80, sample_frequency=rate)
+        features = torchaudio_fbank(samples[None] * config.waveform_scale, num_mel_bins=config.num_mel_bins,
+                                    sample_frequency=rate, window_type=config.window_type)
     return (features - features.mean(dim=0))[None]
 
 
 def main(model: str, wav_scp: str, emb_ark: str) -> None:
     torch.set_num_threads(1)
-    network = model_file.load_model(model, golden=False).network
+    loaded = model_file.load_model(model, golden=False)
     writer = kaldiio.WriteHelper(f"ark,scp:{emb_ark},{emb_ark}.scp")
     with writer, torch.no_grad(), open(wav_scp, encoding="utf-8") as lines:
         for line in lines:
             utt_id, path = line.split(maxsplit=1)
             samples, rate = soundfile.read(path.strip(), dtype="float32")
-            writer(utt_id, network(features_of(torch.from_numpy(samples), rate))[0].numpy())
+            writer(utt_id, loaded.network(features_of(torch.from_numpy(samples), rate, loaded.info.fbank))[0].numpy())
 
 
 if __name__ == "__main__":
