@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 AHEAD = 3  # batches on their way to or on the GPU at a time
 EAGER_RUNS = 2  # of a shape before its kernels are recorded: they also warm up what a recording may not do
-MOST_GRAPHS = 16
+MOST_GRAPHS = 64
 
 Ticket = object  # what a queue hands out for a batch
 Compute = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (batch, num_samples), (batch,) -> (batch, dim)
@@ -116,7 +116,8 @@ class CudaQueue:
         self.computing.wait_stream(torch.cuda.current_stream(runner.device))  # on which the weights came
         self.running: deque[torch.cuda.Event] = deque()
         self.compute = RepeatedShapes(self._embed, self._record, runner.info.fbank.dither == 0)
-        self.pool = None  # the memory that all graphs share: one runs at a time
+        self.pool = None  # the memory that all graphs share, and that of their samples: one runs at a time
+        self.given = torch.empty(0, device=runner.device)
 
     @torch.inference_mode()
     def put(self, utterances: Sequence[np.ndarray], num_samples: int) -> tuple[torch.Tensor, torch.cuda.Event]:
@@ -149,7 +150,7 @@ class CudaQueue:
         """See ``DeviceQueue``; no graphs any more, which hold on to theirs."""
         torch.cuda.synchronize(self.runner.device)
         self.compute.forget()
-        self.pool = None
+        self.pool, self.given = None, self.given[:0].clone()
         torch.cuda.empty_cache()
 
     def _embed(self, samples: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -157,7 +158,9 @@ class CudaQueue:
 
     def _record(self, samples: torch.Tensor, lengths: torch.Tensor) -> Compute:
         """The kernels of one shape as a graph, which starts them all at once."""
-        given = samples.clone(), lengths.clone()
+        if self.given.numel() < samples.numel():
+            self.given = torch.empty(samples.numel(), device=self.runner.device)
+        given = self.given[: samples.numel()].view_as(samples).copy_(samples), lengths.clone()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool, stream=self.computing, capture_error_mode="thread_local"):
             found = self._embed(*given)

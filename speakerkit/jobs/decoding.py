@@ -12,7 +12,9 @@ from speakerkit.errors import RecordingError
 from speakerkit.features.resample import resample
 from speakerkit.jobs import extraction
 
-WINDOW_S = 1200.0  # of audio whose batches are cut together: 77 MB at 16 kHz
+# Of audio whose batches are cut together: a part, and what its recordings may have more than their headers say;
+# 237 MB at 16 kHz. In smaller windows more of each batch is padding.
+WINDOW_S = 3700.0
 WINDOWS = 2  # in memory: one is embedded while the next is decoded
 SLACK = 32  # samples that a recording may have more than its header says, resampling included
 

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from speakerkit.config import SPEECHBRAIN_FBANK, FbankConfig
 from speakerkit.features.framing import num_frames
-from speakerkit.inference.batches import Batch, cut_batches, fill_rows, padded_length, row_samples
+from speakerkit.inference.batches import (
+    LEAST_FRAMES,
+    LEAST_SHARE,
+    Batch,
+    cut_batches,
+    fill_rows,
+    padded_length,
+    row_samples,
+)
 
 FRONT_ENDS = [FbankConfig(), FbankConfig(snip_edges=False),
               FbankConfig(filterbank="speechbrain", **SPEECHBRAIN_FBANK)]
@@ -21,7 +29,20 @@ def test_batches_by_hand():
     assert cut_batches([], 300) == []
 
 
-@given(lengths=st.lists(st.integers(1, 5000), max_size=60), budget=st.integers(1, 20000))
+# 16 rows of 1024 frames are enough; 900 -> 928 are at least 0.85 of it, 800 -> 832 are not.
+@pytest.mark.parametrize("lengths, rows", [
+    ([1024] * 20 + [800] * 9, [16, 13]),  # 20 are alike, cut to a multiple of 16; with the rest the others may go
+    ([1024] * 20 + [500] * 40, [16, 16, 28]),  # the second is filled up until it is enough
+    ([1024] * 10 + [100] * 30, [16, 24]),
+    ([1024] * 10 + [900] * 30, [40]),  # the last isn't cut
+    ([1024] * 10 + [900] * 30 + [100], [32, 9]),
+    ([1024] * 60 + [900] * 8, [64, 4]),  # as many as the budget holds
+])
+def test_unlike_lengths_share_no_batch_that_is_full_enough(lengths, rows):
+    assert [len(batch.members) for batch in cut_batches(lengths, 65536)] == rows
+
+
+@given(lengths=st.lists(st.integers(1, 5000), max_size=60), budget=st.integers(1, 80000))
 def test_every_utterance_once_within_the_budget(lengths, budget):
     batches = cut_batches(lengths, budget)
     members = [place for batch in batches for place in batch.members]
@@ -31,9 +52,24 @@ def test_every_utterance_once_within_the_budget(lengths, budget):
         longest = lengths[batch.members[0]]
         assert longest <= batch.num_frames == padded_length(longest)
         assert len(batch.members) == 1 or len(batch.members) * batch.num_frames <= budget
-    for batch, after in zip(batches, batches[1:], strict=False):  # none could have held one more
-        assert (len(batch.members) + 1) * batch.num_frames > budget, (batch, after)
+        shortest = padded_length(lengths[batch.members[-1]])
+        assert shortest >= LEAST_SHARE * longest or (len(batch.members) - 1) * batch.num_frames < LEAST_FRAMES
+    for batch in batches[:-1]:  # none is small where it could have held one more
+        assert (len(batch.members) + 1) * batch.num_frames > min(budget, LEAST_FRAMES)
     assert cut_batches(lengths, budget) == batches
+
+
+def test_shapes_come_again_and_little_is_padding():
+    """An hour at a time of lengths as CN-Celeb's: 0.4 to 60 s, half of them under 4.5 s."""
+    generator, shapes, area, frames, num_batches = np.random.default_rng(1), set(), 0, 0, 0
+    for _ in range(40):
+        lengths = (100 * generator.lognormal(np.log(4.5), 0.9, 540).clip(0.4, 60)).astype(int)
+        batches = cut_batches(lengths.tolist(), 65536)
+        shapes.update((len(batch.members), batch.num_frames) for batch in batches)
+        area += sum(len(batch.members) * batch.num_frames for batch in batches)
+        frames, num_batches = frames + lengths.sum(), num_batches + len(batches)
+    assert 1 - frames / area < 0.13
+    assert area / num_batches > LEAST_FRAMES and len(shapes) < num_batches / 3
 
 
 @given(st.integers(1, 100_000))
