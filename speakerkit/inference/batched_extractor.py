@@ -9,8 +9,9 @@ import numpy as np
 from speakerkit.errors import MachineError, RecordingError
 from speakerkit.features.framing import num_frames
 from speakerkit.inference.batches import Batch, cut_batches, row_samples
-from speakerkit.inference.device_queue import DeviceQueue, Ticket, faults_told, is_out_of_memory, start_queue
+from speakerkit.inference.device_queue import DeviceQueue, Ticket, is_out_of_memory, start_queue
 from speakerkit.inference.extractor import Extractor, check_embedding
+from speakerkit.models.device import faults_told
 from speakerkit.models.golden import compare_golden, golden_signal
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class BatchedExtractor:
 
         Raises:
             DataError: this machine computes wrongly in batches.
+            MachineError: the device fails, or has no memory for 6 s.
         """
         self.extractor, self.budget = extractor, budget
         self.queue = start_queue(extractor.runner) if queue is None else queue
@@ -58,7 +60,8 @@ class BatchedExtractor:
         golden = golden_signal(fbank.sample_rate)
         rows = [np.tile(golden, 2), golden]
         frames = num_frames(len(rows[0]), fbank)
-        embedding = self.queue.take(self.queue.put(rows, row_samples(frames, fbank)))[1]
+        with faults_told(self.extractor.device):
+            embedding = self.queue.take(self.queue.put(rows, row_samples(frames, fbank)))[1]
         compare_golden(embedding, self.extractor.info.golden, choice.path, choice.precision)
 
     def embed(self, utterances: Sequence[np.ndarray]) -> list[np.ndarray | RecordingError]:

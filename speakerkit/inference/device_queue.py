@@ -1,15 +1,13 @@
 """Padded batches through a network; on a GPU the next is copied while this one runs, and results come back later."""
 
-import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from speakerkit.errors import MachineError
 from speakerkit.features.framing import num_frames
 from speakerkit.inference.batches import fill_rows
 from speakerkit.inference.torch_runner import TorchRunner
@@ -62,19 +60,6 @@ def embed_padded(runner: TorchRunner, samples: torch.Tensor, lengths: torch.Tens
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a GPU's memory, or that of one of its libraries, is what was short."""
     return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
-
-
-@contextlib.contextmanager
-def faults_told(device: str) -> Iterator[None]:
-    """A GPU that fails is a machine that failed, told in a line.
-
-    Raises:
-        MachineError: what CUDA says, its hints for programmers left out.
-    """
-    try:
-        yield
-    except torch.AcceleratorError as error:
-        raise MachineError(f"{device}: {str(error).splitlines()[0]}") from error
 
 
 def start_queue(runner: TorchRunner) -> DeviceQueue:

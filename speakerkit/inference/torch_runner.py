@@ -69,9 +69,12 @@ def load_runner(choice: Choice) -> TorchRunner:
     Raises:
         DataError: it is damaged.
         ConfigError: a device that isn't there.
+        MachineError: a device that fails, or has no memory for it.
     """
     loaded = model_file.load_model(choice.path, golden=False)
     where, precision = devices.choose_device(choice.device), PRECISIONS[choice.precision]
     if precision == torch.float32:
         devices.keep_float32_exact(where)
-    return TorchRunner(prepare_for_inference(loaded.network, where, precision), choice.info, where, precision)
+    with devices.faults_told(choice.device):
+        network = prepare_for_inference(loaded.network, where, precision)
+    return TorchRunner(network, choice.info, where, precision)

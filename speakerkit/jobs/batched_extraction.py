@@ -15,6 +15,7 @@ from speakerkit.inference.extractor import Extractor
 from speakerkit.inference.throughput import measure_peak, operations_per_frame, probe_features
 from speakerkit.jobs import decoding, extraction, pool
 from speakerkit.jobs.decoding import Decoded, DecodeTask
+from speakerkit.models import device as devices
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ class _Begun:
 
 
 def _begin(batched: BatchedExtractor, window: list[DecodeTask], decoded: list[Decoded]) -> _Begun:
-    alone = {place: extraction.embed_utterance(task.task) for place, task in enumerate(window) if task.read_alone}
+    with devices.faults_told(batched.extractor.device):
+        alone = {place: extraction.embed_utterance(task.task) for place, task in enumerate(window) if task.read_alone}
     places = [place for place, found in enumerate(decoded) if found.error is None and place not in alone]
     pending = batched.begin([decoding.samples_of(window[place], decoded[place]) for place in places])
     return _Begun(window, decoded, alone, pending, places)
@@ -143,7 +145,8 @@ def _measure(batched: BatchedExtractor, clock: _Clock) -> dict[str, float]:
 
 
 def _say_speed(extractor: Extractor, speed: dict[str, float]) -> None:
-    log.info("%s: %.0f utterances/s, %.1f %% of the time spent waiting for recordings", extractor.device,
+    where = devices.describe_device(extractor.runner.device)
+    log.info("%s: %.0f utterances/s, %.1f %% of the time spent waiting for recordings", where,
              speed["utterances_per_second"], 100 * speed["waiting_share"])
     if "peak_share" in speed:
         log.info(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speakerkit.errors import ConfigError
+from speakerkit.errors import ConfigError, MachineError
 
 if TYPE_CHECKING:  # what a processor can do is asked without torch too
     import torch
@@ -87,6 +87,23 @@ def keep_float32_exact(device: "torch.device") -> None:
         import torch
 
         torch.backends.cudnn.allow_tf32 = False
+
+
+@contextlib.contextmanager
+def faults_told(device: str) -> Iterator[None]:
+    """A GPU that fails is a machine that failed, told in a line.
+
+    Raises:
+        MachineError: memory is short, or what CUDA says, its hints for programmers left out.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise MachineError(f"{device}: out of memory; another program may hold it, or want --device cpu") from None
+    except torch.AcceleratorError as error:
+        raise MachineError(f"{device}: {str(error).splitlines()[0]}") from error
 
 
 def precision_name(precision: "torch.dtype") -> str:

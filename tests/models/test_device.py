@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from speakerkit.errors import ConfigError
+from speakerkit.errors import ConfigError, MachineError
 from speakerkit.models import device
 
 CPU = torch.device("cpu")
@@ -74,3 +74,15 @@ def test_memory_may_be_kept_twice():
     device.keep_freed_memory()
     device.keep_freed_memory()
     assert torch.ones(10).sum() == 10
+
+
+@pytest.mark.parametrize("error, told", [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+     "cuda:1: out of memory; another program may hold it, or want --device cpu"),
+    (torch.AcceleratorError("CUDA error: unspecified launch failure\nCompile with `TORCH_USE_CUDA_DSA` ..."),
+     "cuda:1: CUDA error: unspecified launch failure"),
+])
+def test_a_gpu_that_fails_is_a_machine_that_failed(error, told):
+    with pytest.raises(MachineError) as caught, device.faults_told("cuda:1"):
+        raise error
+    assert str(caught.value) == told
