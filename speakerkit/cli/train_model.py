@@ -10,7 +10,9 @@ TRAIN_DIR holds utt2spk ('<utt-id> <spk-id>' a line) and feats.scp with utt2num_
 ('<utt-id> <path>' a line): features are then made while training, with the configuration's
 [augmentation]. EXP_DIR gets checkpoints/, best/, train.log, train_log.tsv, training_curve.png and
 model.safetensors; with --init and --valid-trials also before_after.md, what training has brought. A
-started EXP_DIR goes on where it stopped, exactly."""
+started EXP_DIR goes on where it stopped, exactly. --nj N cores are shared by --num-processes: each takes its
+part of every batch, on GPUs one GPU, and batch norm sees that part; processes that torchrun or a cluster's
+launcher starts (RANK, WORLD_SIZE) work together in the same way."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +45,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
     entry.add_device_options(parser)
     entry.add_nj_option(parser)
+    parser.add_argument(
+        "--num-processes", type=entry.number(int, 1, 4096), metavar="N",
+        help="processes that share each batch and sum their gradients (default: on CPUs one a core with 32 samples or "
+        "more each, on GPUs 1; a started run keeps its number)",
+    )
     entry.add_seed_option(parser)
     entry.add_output_options(parser)
     entry.add_audio_options(parser, random_channel=True)
@@ -62,6 +69,7 @@ def train_model(args: argparse.Namespace) -> None:
         device=args.device,
         precision=args.precision,
         nj=args.nj,
+        num_processes=args.num_processes,
         valid_dir=args.valid_dir,
         valid_trials=args.valid_trials,
         init=args.init,

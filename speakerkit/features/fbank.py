@@ -119,7 +119,8 @@ def _frames_to_fbank(
     frames = frames * window
     if config.use_energy and not config.raw_energy:
         energy = _log_energy(frames, config)
-    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=config.fft_length)).square().sum(dim=-1)
+    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=config.fft_length))
+    spectrum = spectrum[..., 0].square() + spectrum[..., 1].square()  # a sum over two is four times as slow
     if not config.use_power:
         spectrum = spectrum.sqrt()
     mel = spectrum @ filters

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from speakerkit.config import AugmentationConfig, FbankConfig
-from speakerkit.errors import DataError, RecordingError
+from speakerkit.errors import DataError, MachineError, RecordingError
 from speakerkit.features.fbank import chunk_samples, compute_fbank
 from speakerkit.features.resample import chunk_span, convert, speed_chunk, speed_spk_id
 from speakerkit.io import ark, tables
@@ -184,20 +184,38 @@ class TrainingBatches(torch.utils.data.Dataset):
     """Item ``step`` is that step's batch: (features (batch, chunk_frames, bins), labels (batch,), bad recordings).
 
     A recording that can't be read is replaced by the batch's next draw and reported, so that the
-    loop can count it; after 20 in a row the data are called unreadable.
+    loop can count it; after 20 in a row the data are called unreadable. What goes wrong is the item:
+    an exception of ours would not survive the way from a worker process (``loop.read_batches`` raises it).
     """
 
     MOST_BAD_IN_A_ROW = 20
 
-    def __init__(self, chunks: FeatureChunks | WaveChunks, sampler, mean_norm: bool):
+    def __init__(self, chunks: FeatureChunks | WaveChunks, sampler, mean_norm: bool, places: range | None = None):
         self.chunks, self.sampler, self.mean_norm = chunks, sampler, mean_norm
+        self.places = range(sampler.batch_size) if places is None else places
+
+    def of_places(self, places: range) -> "TrainingBatches":
+        """The same batches, of each only the items at these places: as they are in the whole."""
+        return TrainingBatches(self.chunks, self.sampler, self.mean_norm, places)
 
     def __getitem__(self, step: int):
+        try:
+            return self.batch(step)
+        except (DataError, MachineError) as error:
+            return error
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, list]:
+        """This process's part of a step's batch.
+
+        Raises:
+            DataError: nothing that is drawn can be read.
+        """
         bad: list[tuple[str, str, str, str]] = []
         rows, labels = [], []
-        for index, item in enumerate(self.sampler.items(step)):
+        items = self.sampler.items(step)
+        for index in self.places:
             generator = self.sampler.chunk_generator(step, index)
-            item, features = self._read(int(item), generator, bad)
+            item, features = self._read(int(items[index]), generator, bad)
             rows.append(features)
             labels.append(self.chunks.labels[item])
         features = np.stack(rows)

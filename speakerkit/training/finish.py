@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from speakerkit.training.checkpoint import TrainingState
-from speakerkit.training.loop import Run, batch_loader
+from speakerkit.training.loop import Run, read_batches
 from speakerkit.training.whitening import fold_into, wccn_matrix
 
 BATCH_NORM_BATCHES = 60  # set the averaged network's batch norm statistics
@@ -40,7 +40,7 @@ def _set_batch_norm(network: nn.Module, run: Run) -> None:
         module.reset_running_stats()
         module.momentum = None
     network.train()
-    for features, _, _ in batch_loader(run, run.num_steps, run.num_steps + BATCH_NORM_BATCHES):
+    for features, _, _ in read_batches(run, run.num_steps, run.num_steps + BATCH_NORM_BATCHES, whole=True):
         with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
             network.classifier_input(network(features.to(run.device)))
     for module, momentum in zip(norms, momenta, strict=True):
@@ -53,7 +53,7 @@ def _embed_batches(network: nn.Module, run: Run) -> tuple[np.ndarray, np.ndarray
     first = run.num_steps + BATCH_NORM_BATCHES
     count = -(-WCCN_SAMPLES // run.system.training.batch_size)
     embeddings, labels = [], []
-    for features, classes, _ in batch_loader(run, first, first + count):
+    for features, classes, _ in read_batches(run, first, first + count, whole=True):
         with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
             embeddings.append(network(features.to(run.device)).float().cpu().numpy())
         labels.append(classes.numpy())

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training import checkpoint, progress, schedules
 from speakerkit.training.checkpoint import TrainingState
 from speakerkit.training.chunks import TrainingBatches, start_worker
+from speakerkit.training.ranks import PeerLost, Ranks
 from speakerkit.training.teacher import teacher_loss
 from speakerkit.training.validation import ValidationSet, validation_metrics
 
@@ -47,6 +48,7 @@ class Run:
     targets: torch.Tensor | None = None  # (num_classes, embedding_dim): what the teacher says of each class
     initial: dict = field(default_factory=dict)  # name, SHA-256 of the model that training began with
     teacher: dict = field(default_factory=dict)  # its name, SHA-256, training data, licence
+    ranks: Ranks = field(default_factory=Ranks)  # this process among those that train together
 
     @property
     def checkpoints(self) -> Path:
@@ -58,10 +60,18 @@ class Run:
         return step / self.num_steps
 
 
-def batch_loader(run: Run, first: int, last: int) -> torch.utils.data.DataLoader:
-    """Batches of steps first..last - 1, in order, made ahead by worker processes."""
-    return torch.utils.data.DataLoader(
-        run.batches,
+def read_batches(run: Run, first: int, last: int, whole: bool = False) -> Iterator[tuple]:
+    """Batches of steps first..last - 1, in order, made ahead by worker processes.
+
+    Args:
+        whole: all of each batch instead of this process's share.
+
+    Raises:
+        DataError, MachineError: what went wrong where they are made.
+    """
+    places = range(run.system.training.batch_size) if whole else run.ranks.share(run.system.training.batch_size)
+    loader = torch.utils.data.DataLoader(
+        run.batches.of_places(places),
         batch_size=None,
         sampler=range(first, last),
         num_workers=run.num_workers,
@@ -69,6 +79,10 @@ def batch_loader(run: Run, first: int, last: int) -> torch.utils.data.DataLoader
         pin_memory=run.device.type == "cuda",
         **({"prefetch_factor": 4} if run.num_workers else {}),
     )
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
 
 
 class _StopFlag:
@@ -98,8 +112,12 @@ def train_step(
 ) -> dict[str, float]:
     """Forward, backward, clip, update.
 
+    Args:
+        features: (share, chunk_frames, bins) of this process's share of the batch.
+        labels: (share,) its classes.
+
     Returns:
-        loss, accuracy without margin, gradient_norm before clipping, likeness (cosine) to the
+        Of the whole batch: loss, accuracy without margin, gradient_norm before clipping, likeness (cosine) to the
         teacher. Where loss or norm isn't finite, nothing has changed: neither weights nor momentum
         nor batch norm statistics.
     """
@@ -119,13 +137,17 @@ def train_step(
         distance, likeness = teacher_loss(embedding, run.targets[labels])
         loss = loss + run.system.loss.teacher_weight * distance
     state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    values = {"loss": loss.item(), "accuracy": accuracy.item(), "gradient_norm": norm.item()}
-    if likeness is not None:
-        values["likeness"] = likeness.item()
-    if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+    weight = len(labels) / config.batch_size
+    (loss if run.ranks.size == 1 else loss * weight).backward()
+    parameters = [p for group in state.optimiser.param_groups for p in group["params"] if p.grad is not None]
+    told = torch.stack([loss.detach(), accuracy] + ([] if likeness is None else [likeness]))
+    if run.ranks.size > 1:
+        means = [told, *moving_statistics(state.network)]
+        torch._foreach_mul_(means, weight)
+        run.ranks.sum_([*means, *(p.grad for p in parameters)])
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+    values = dict(zip(("loss", "accuracy", "likeness"), told.tolist(), strict=False)) | {"gradient_norm": norm.item()}
+    if not _is_finite(values):
         for buffer, value in zip(buffers, kept, strict=True):
             buffer.copy_(value)
         return values
@@ -135,6 +157,12 @@ def train_step(
     if (state.step + 1) / run.num_steps > config.average_from:
         update_average(state)
     return values
+
+
+def moving_statistics(network: torch.nn.Module) -> list[torch.Tensor]:
+    """The running means and variances that a training step moves."""
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.training]
+    return [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
 
 
 def set_trainable(network: torch.nn.Module, trunk: bool) -> None:
@@ -158,12 +186,13 @@ def update_average(state: TrainingState) -> None:
 
 
 def _note_bad(state: TrainingState, run: Run, bad: list[tuple[str, str, str, str]]) -> None:
-    """Take recordings that turned out unreadable into the list of bad ones, and refuse more than are allowed."""
+    """Take recordings that turned out unreadable into the list of bad ones; the first process refuses too many."""
     new = {utt_id: row for utt_id, *row in bad if utt_id not in state.bad}
     for utt_id, (path, reason, detail) in new.items():
         log.warning("'%s' is left out: %s: %s %s", utt_id, path, reason, detail)
     if new:
         state.bad |= new
+    if new and run.ranks.is_first:
         rows = {utt_id: tuple(row) for utt_id, row in state.bad.items()}
         BadRecordings(os.fspath(run.folder), rows).judge(run.num_utterances, run.allowed_bad, run.rerun)
 
@@ -190,74 +219,91 @@ def _validate(state: TrainingState, run: Run, row: dict) -> None:
         checkpoint.save_checkpoint(run.folder / "best", state, keep=1)
 
 
-def run_steps(state: TrainingState, run: Run, table: progress.TrainingTable) -> None:
+def run_steps(state: TrainingState, run: Run, table: progress.TrainingTable | None) -> bool:
     """Train from ``state.step`` to the end.
+
+    Args:
+        table: where the first process notes how it goes; None in the others.
+
+    Returns:
+        Whether a signal stopped it before.
 
     Raises:
         DataError: too many bad recordings, or steps that stay non-finite.
-        MachineError: a data worker died.
+        MachineError: a data worker or another training process died.
     """
-    config, meter, bad_steps = run.system.training, progress.Meter(), 0
+    meter, bad_steps = progress.Meter(), 0
     began, first = time.monotonic(), state.step
-    stop = _StopFlag()
-    with (
-        stop.watch(),
-        _lost_worker_told(stop),
-        tqdm(
-            total=run.num_steps,
-            initial=first,
-            desc="train",
-            unit="step",
-            dynamic_ncols=True,
-            smoothing=0.02,
-            disable=None if run.show else True,
-        ) as bar,
-    ):
-        loader = iter(batch_loader(run, first, run.num_steps))
-        while state.step < run.num_steps:
+    stop, stopped = _StopFlag(), False
+    bar = tqdm(total=run.num_steps, initial=first, desc="train", unit="step", dynamic_ncols=True, smoothing=0.02,
+               disable=None if run.show and run.ranks.is_first else True)  # fmt: skip
+    with stop.watch(), _lost_worker_told(stop), bar:
+        batches = read_batches(run, first, run.num_steps)
+        while state.step < run.num_steps and not stopped:
             asked = time.monotonic()
-            features, labels, bad = next(loader)
+            features, labels, bad = next(batches)
             features = features.to(run.device, non_blocking=True)
             labels, waited = labels.to(run.device, non_blocking=True), time.monotonic() - asked
-            _note_bad(state, run, bad)
+            stopped, some_bad = run.ranks.any_of(bool(stop.received), bool(bad))
+            if some_bad:
+                _note_bad(state, run, run.ranks.gather(bad))
             values = train_step(state, run, features, labels)
-            if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-                bad_steps += 1
+            bad_steps = 0 if _is_finite(values) else bad_steps + 1
+            if bad_steps:
                 _note_bad_step(state, run, values["loss"], values["gradient_norm"], bad_steps)
             else:
-                bad_steps = 0
                 meter.add(values, waited)
             state.step += 1
+            stopped = stopped or run.ranks.size == 1 and bool(stop.received)
             bar.update()
-            row = _row(state, run, meter)
-            if state.step % config.log_interval == 0 or state.step == run.num_steps:
+            if table is not None:
                 eta = (time.monotonic() - began) / (state.step - first) * (run.num_steps - state.step)
-                log.info("%s", progress.describe(row, eta))
-                bar.set_postfix_str(f"loss {row['loss']:.3f} acc {100 * row['accuracy']:.1f} %")
-                meter.reset()
-            if run.validation and (state.step % config.valid_interval == 0 or state.step == run.num_steps):
-                _validate(state, run, row)
-            if state.step % config.log_interval == 0 or "eer_percent" in row or state.step == run.num_steps:
-                table.add(row)
-            if state.step % config.checkpoint_interval == 0 or state.step == run.num_steps or stop.received:
-                _save(state, run, final=state.step == run.num_steps or bool(stop.received))
-            if stop.received:
+                _report(state, run, table, meter, eta, bar)
+                _keep(state, run, stopped)
+            if stopped:
                 log.warning("stopped by signal %d at step %d of %d; the same command goes on from there",
-                            stop.received, state.step, run.num_steps)
-                break
-    if stop.received:
-        signal.raise_signal(signal.SIGTERM)
+                            stop.received or signal.SIGTERM, state.step, run.num_steps)
+    return stopped or bool(stop.received)
+
+
+def _is_finite(values: dict[str, float]) -> bool:
+    return math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])
+
+
+def _report(state: TrainingState, run: Run, table: progress.TrainingTable, meter: progress.Meter, eta: float, bar):
+    """What is due after a step: a line in the log, the held-out trials, a row in the table."""
+    config, last = run.system.training, state.step == run.num_steps
+    row = _row(state, run, meter)
+    is_logged = state.step % config.log_interval == 0 or last
+    if is_logged:
+        log.info("%s", progress.describe(row, eta))
+        bar.set_postfix_str(f"loss {row['loss']:.3f} acc {100 * row['accuracy']:.1f} %")
+        meter.reset()
+    if run.validation and (state.step % config.valid_interval == 0 or last):
+        _validate(state, run, row)
+    if is_logged or "eer_percent" in row:
+        table.add(row)
+
+
+def _keep(state: TrainingState, run: Run, stopped: bool) -> None:
+    """A checkpoint, where one is due."""
+    last = state.step == run.num_steps
+    if state.step % run.system.training.checkpoint_interval == 0 or last or stopped:
+        _save(state, run, final=last or stopped)
 
 
 @contextlib.contextmanager
 def _lost_worker_told(stop: _StopFlag):
-    """torch's word for a data worker that died, as a MachineError; a stop that took the workers too is a stop."""
+    """torch's word for a data worker that died, as a MachineError; a stop that took others first is a stop."""
     try:
         yield
-    except RuntimeError as error:
-        if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
+    except (RuntimeError, PeerLost) as error:
+        is_worker = "exited unexpectedly" in str(error) or "killed by signal" in str(error)
+        if not (is_worker or isinstance(error, PeerLost)):
             raise
         if not stop.received:
+            if isinstance(error, PeerLost):
+                raise
             raise MachineError(f"a data worker died, probably for want of memory: {error}") from None
         log.warning("stopped by signal %d with its data workers; the same command goes on from the last checkpoint",
                     stop.received)
@@ -266,7 +312,8 @@ def _lost_worker_told(stop: _StopFlag):
 def _note_bad_step(state: TrainingState, run: Run, loss: float, norm: float, count: int) -> None:
     items = [run.batches.chunks.name(int(i)) for i in run.batches.sampler.items(state.step)]
     facts = {"step": state.step, "loss": str(loss), "gradient_norm": str(norm), "utterances": items}  # JSON has no nan
-    files.write_json(run.folder / f"bad-step-{state.step}.json", facts)
+    if run.ranks.is_first:
+        files.write_json(run.folder / f"bad-step-{state.step}.json", facts)
     log.warning(
         "step %d left out: loss %s, gradient norm %s; its utterances are in bad-step-%d.json",
         state.step,

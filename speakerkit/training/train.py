@@ -1,8 +1,10 @@
 """A whole training run: set up or resume, train, write the model."""
 
+import contextlib
 import json
 import logging
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +18,11 @@ from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.models import device as devices
 from speakerkit.models import model_file
 from speakerkit.models.resnet import initialise, make_network
-from speakerkit.training import checkpoint, loop, setup
+from speakerkit.training import checkpoint, loop, ranks, setup
 from speakerkit.training.aam_softmax import AamSoftmax
 from speakerkit.training.chunks import TrainingBatches, person_of
 from speakerkit.training.finish import finish_network
+from speakerkit.training.followers import start_followers
 from speakerkit.training.optimiser import make_optimiser
 from speakerkit.training.progress import TrainingTable, draw_curve
 from speakerkit.training.sampling import BatchSampler
@@ -37,7 +40,8 @@ class TrainOptions:
     seed: int = 1
     device: str = "auto"
     precision: str = "auto"
-    nj: int = 1
+    nj: int = 1  # cores to use
+    num_processes: int | None = None  # that share each batch; None: choose, or as the run was begun
     valid_dir: str | None = None
     valid_trials: str | None = None
     init: str | None = None  # a model or experiment folder to begin with
@@ -80,14 +84,19 @@ def train_model(
         DataError: what ``setup.make_chunks`` refuses; training that diverges.
     """
     folder = Path(exp_dir)
-    files.check_writable(folder / "model.safetensors")
-    with locks.output_lock(folder / "training"):
-        handler = _open_log(folder)
-        try:
-            _train(train_dir, folder, system, options, audio_options, allowed_bad, report)
-        finally:
-            logging.getLogger("speakerkit").removeHandler(handler)
-            handler.close()
+    device_type = devices.choose_device(options.device).type
+    with ranks.from_environment(device_type) as group:
+        if group is not None and not group.is_first:
+            _train_beside(group, train_dir, folder, system, options, audio_options)
+            return
+        files.check_writable(folder / "model.safetensors")
+        with locks.output_lock(folder / "training"):
+            handler = _open_log(folder)
+            try:
+                _train(train_dir, folder, system, options, audio_options, allowed_bad, report, group)
+            finally:
+                logging.getLogger("speakerkit").removeHandler(handler)
+                handler.close()
 
 
 def _open_log(folder: Path) -> logging.Handler:
@@ -98,32 +107,60 @@ def _open_log(folder: Path) -> logging.Handler:
     return handler
 
 
+def _train_beside(group, train_dir, folder: Path, system: SystemConfig, options: TrainOptions, audio_options) -> None:
+    """What a launcher's processes other than the first do: the same steps, and nothing is written."""
+    logging.getLogger("speakerkit").setLevel(logging.ERROR)
+    bad = BadRecordings(str(folder))
+    chunks = setup.make_chunks(train_dir, system, audio_options, bad, False, options.random_channel)
+    if group.tell() and _follow(group, folder, chunks, system, options):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _follow(group: ranks.Ranks, folder: Path, chunks, system: SystemConfig, options: TrainOptions) -> bool:
+    """Train as one of several processes, not the first; whether a signal stopped it."""
+    state, run = _start(folder, chunks, system, options, group)
+    return loop.run_steps(state, run, None)
+
+
 def _train(
-    train_dir, folder: Path, system: SystemConfig, options: TrainOptions, audio_options, allowed_bad, report: dict
-) -> None:
+    train_dir, folder: Path, system: SystemConfig, options: TrainOptions, audio_options, allowed_bad, report: dict,
+    launched: ranks.Ranks | None,
+) -> None:  # fmt: skip
     bad = BadRecordings(str(folder))
     if bool(options.teacher) != (system.loss.teacher_weight > 0):
         raise ConfigError("--teacher and a [loss] teacher_weight above 0 go together")
     chunks = setup.make_chunks(train_dir, system, audio_options, bad, options.show, options.random_channel)
     bad.judge(len(chunks.utt_ids) + len(bad.rows), allowed_bad, options.rerun)
-    identity = _identity(chunks, system, options, audio_options)
-    _check_identity(folder, identity, options.overwrite)
+    size = launched.size if launched else _count_processes(folder, system, options)
+    ranks.check_share(size, system.training.batch_size)
+    _check_identity(folder, _identity(chunks, system, options, audio_options, size), options.overwrite)
     report.update(
         num_speakers=len(chunks.speakers),
         num_utterances=len(chunks.utt_ids),
         num_bad=len(bad.rows),
+        num_processes=size,
         output=str(folder),
     )
-    if (folder / "model.safetensors").is_file():
+    is_done = (folder / "model.safetensors").is_file()
+    if launched:
+        launched.tell(not is_done)
+    if is_done:
         log.info("%s: nothing to do, the model is there", folder / "model.safetensors")
         report.update(model_file.read_info(folder / "model.safetensors").training)
         return
     write_speakers(folder, chunks.speakers)
-    state, run = _start(folder, chunks, system, options, allowed_bad, audio_options, len(bad.rows))
-    state.bad = {utt_id: list(row) for utt_id, row in bad.rows.items()} | state.bad
     table = TrainingTable(folder / "train_log.tsv")
-    table.cut_after(state.step)
-    loop.run_steps(state, run, table)
+    with contextlib.ExitStack() as stack:
+        group = launched or stack.enter_context(start_followers(
+            size, devices.choose_device(options.device).type, _follow, (folder, chunks, system, options)))
+        state, run = _start(folder, chunks, system, options, group, allowed_bad, audio_options, len(bad.rows))
+        state.bad = {utt_id: list(row) for utt_id, row in bad.rows.items()} | state.bad
+        table.cut_after(state.step)
+        stopped = loop.run_steps(state, run, table)
+    if stopped:
+        signal.raise_signal(signal.SIGTERM)
+    if run.device.type == "cpu":
+        torch.set_num_threads(options.nj)
     network = finish_network(state, run).float()
     seconds = table.seconds(system.training)
     report.update(num_steps=run.num_steps, seconds=round(seconds))
@@ -132,12 +169,27 @@ def _train(
         log.info("training curve: %s", folder / "training_curve.png")
 
 
-def _identity(chunks, system: SystemConfig, options: TrainOptions, audio_options: audio.AudioOptions) -> dict:
+def _count_processes(folder: Path, system: SystemConfig, options: TrainOptions) -> int:
+    """As many as asked for; else as a started run has, whose weights would not go on exactly with another number."""
+    if options.num_processes is not None:
+        return options.num_processes
+    path = folder / "run.json"
+    if path.is_file() and not options.overwrite:
+        return _read_identity(path).get("num_processes", 1)
+    if devices.choose_device(options.device).type != "cpu":
+        return 1
+    return max(1, min(options.nj, system.training.batch_size // ranks.GOOD_SHARE))
+
+
+def _identity(
+    chunks, system: SystemConfig, options: TrainOptions, audio_options: audio.AudioOptions, size: int
+) -> dict:
     """What a resumed run must share with its beginning."""
     return {
         "channel": "random" if options.random_channel else audio_options.channel,
         "system": as_dict(system),
         "seed": options.seed,
+        "num_processes": size,
         "version": __version__,
         "speakers": setup.hash_lines(chunks.speakers),
         "utterances": setup.hash_lines(chunks.utt_ids),
@@ -167,7 +219,8 @@ def _read_identity(path: Path) -> dict:
     """What a run was begun with; options that didn't exist then have their defaults."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        return {"init": "", "teacher": ""} | known | {"system": as_dict(parse_system(known["system"], path))}
+        defaults = {"init": "", "teacher": "", "num_processes": 1}
+        return defaults | known | {"system": as_dict(parse_system(known["system"], path))}
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
         return {}
 
@@ -183,11 +236,17 @@ def _differences(known: dict, wanted: dict, prefix: str = "") -> list[str]:
     return found
 
 
-def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, allowed_bad, audio_options, num_bad):
-    """The state to train from, new or resumed, and the run."""
+def _start(
+    folder: Path, chunks, system: SystemConfig, options: TrainOptions, group: ranks.Ranks,
+    allowed_bad=None, audio_options=None, num_bad: int = 0,
+):  # fmt: skip
+    """The state to train from, new or resumed, and the run; the last arguments are the first process's."""
     devices.keep_freed_memory()
-    torch.set_num_threads(options.nj)
+    torch.set_num_threads(max(1, options.nj // group.size))
     device = devices.choose_device(options.device)
+    if device.type == "cuda" and group.size > 1:
+        device = devices.choose_device(f"cuda:{group.local_rank}")
+        torch.cuda.set_device(device)
     precision = devices.choose_precision(options.precision, device)
     generator = torch.Generator().manual_seed(options.seed)
     network = make_network(system.model, system.fbank.num_columns)
@@ -201,7 +260,11 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         initial, before = start_from_model(options.init, network, loss, chunks.speakers, system)
     targets, teacher = None, {}
     if options.teacher:
+        if not group.is_first:
+            group.tell()  # the first process embeds, the others read what it has written
         targets, teacher = prepare_targets(options.teacher, chunks, system, folder, device, precision, options)
+        if group.is_first:
+            group.tell()
         if width == targets.shape[1]:
             loss.start_from(targets)
     try:
@@ -210,8 +273,9 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         raise ConfigError(f"[training] {error}") from None
     resumed = checkpoint.load_newest(folder / "checkpoints", state)
     sampler = BatchSampler(chunks.labels, system.training.batch_size, system.training.sampling, options.seed)
-    validation = _validation(system, options, audio_options, before, initial)
-    workers = options.nj if device.type == "cuda" else max(1, options.nj // 8)
+    validation = _validation(system, options, audio_options, before, initial) if group.is_first else None
+    cores = max(1, options.nj // group.size)
+    workers = cores if device.type == "cuda" else max(1, cores // 8)
     run = loop.Run(
         system,
         count_steps(system, len(chunks.labels)),
@@ -228,9 +292,10 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         targets,
         initial,
         teacher,
+        group,
     )
     log.info(
-        "%s %d utterances of %d speakers (%d classes): %d steps of %d chunks of %d frames, %s on %s",
+        "%s %d utterances of %d speakers (%d classes): %d steps of %d chunks of %d frames, %s on %s%s",
         f"going on at step {state.step}:" if resumed else "training on",
         len(chunks.utt_ids),
         len({person_of(s) for s in chunks.speakers}),
@@ -240,6 +305,7 @@ def _start(folder: Path, chunks, system: SystemConfig, options: TrainOptions, al
         system.training.chunk_frames,
         devices.precision_name(precision),
         devices.describe_device(device),
+        f", {group.size} processes" if group.size > 1 else "",
     )
     return state, run
 
