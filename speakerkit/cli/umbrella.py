@@ -13,6 +13,7 @@ VERBS = {
     "train-model": ("train_model", "train a speaker network; a stopped run goes on"),
     "extract-embeddings": ("extract_embeddings", "one embedding a recording, wav.scp to ark/scp"),
     "score-trials": ("score_trials", "cosine scores for a list of trials"),
+    "score-all-pairs": ("score_all_pairs", "all pairs of embeddings: the closest ones, exact metrics"),
     "normalize-scores": ("normalize_scores", "adaptive score normalisation (AS-norm) by a cohort"),
     "compute-metrics": ("compute_metrics", "EER and minDCF of scored trials"),
     "compare-results": ("compare_results", "two systems on the same trials, with a paired bootstrap test"),

@@ -144,8 +144,8 @@ def _stream(listed: _List, enrol: EmbeddingSet, test: EmbeddingSet, options: Sco
             stream: BinaryIO, folder: str | None, max_memory_mb: int) -> str:
     """Score a list once through; counts, metrics and protocol go to the report. Returns the list's SHA-256."""
     refuse_unlike_sides(enrol, test)
-    test_rows = _rows(test, max_memory_mb)
-    enrol_rows = test_rows if enrol.matrix is test.matrix else _rows(enrol, max_memory_mb)
+    test_rows = rows_that_fit(test, max_memory_mb)
+    enrol_rows = test_rows if enrol.matrix is test.matrix else rows_that_fit(enrol, max_memory_mb)
     log.info("%s: scored as it is read, in at most %s MB", listed.name, f"{max_memory_mb:,}")
     trials = TrialStream(listed.stream, listed.name, _known(enrol), _known(test), options.label_first)
     same = scoring.pairs_of_one_recording(list(enrol.rows), test.rows, enrol.made_of)
@@ -187,7 +187,8 @@ def _count_among(pairs: np.ndarray, chosen: np.ndarray) -> int:
     return int(np.count_nonzero(chosen[place] == pairs))
 
 
-def _rows(embeddings: EmbeddingSet, max_memory_mb: int) -> np.ndarray:
+def rows_that_fit(embeddings: EmbeddingSet, max_memory_mb: int) -> np.ndarray:
+    """What `scoring_rows` makes of embeddings; ConfigError where there is too little memory for them."""
     needed = _BESIDES_MB + 3 * embeddings.matrix.nbytes // MB
     if needed > max_memory_mb:
         raise ConfigError(f"--max-memory {max_memory_mb}: the embeddings of {embeddings.path} alone take "
