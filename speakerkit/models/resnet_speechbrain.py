@@ -51,8 +51,9 @@ class PreActivationBlock(nn.Module):
         if lengths is None:
             mean = x.mean(dim=(2, 3))
         else:
-            count = (lengths * x.shape[3])[:, None].to(x.dtype)
-            mean = (x * time_mask(lengths, x.shape[2])).sum(dim=(2, 3)) / count
+            count = (lengths * x.shape[3])[:, None]  # divided by in float32: bfloat16 has no 257
+            total = at_least_float32(x * time_mask(lengths, x.shape[2])).sum(dim=(2, 3))
+            mean = (total / count).to(x.dtype)
         return x * self.excite(F.relu(self.squeeze(mean))).sigmoid()[:, :, None, None]
 
 

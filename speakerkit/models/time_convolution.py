@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from speakerkit.models.blocks import time_mask
+from speakerkit.models.blocks import at_least_float32, time_mask
 
 
 def zero_padding(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
@@ -55,7 +55,8 @@ def mean_over_time(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tenso
     """(batch, channels, 1): the mean over the valid steps."""
     if lengths is None:
         return x.mean(dim=2, keepdim=True)
-    return zero_padding(x, lengths).sum(dim=2, keepdim=True) / lengths[:, None, None].to(x.dtype)
+    total = at_least_float32(zero_padding(x, lengths)).sum(dim=2, keepdim=True)  # bfloat16 has no 257 to divide by
+    return (total / lengths[:, None, None]).to(x.dtype)
 
 
 def segment_means(x: torch.Tensor, lengths: torch.Tensor | None, segment: int) -> torch.Tensor:

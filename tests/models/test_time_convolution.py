@@ -24,6 +24,16 @@ def test_means_see_nothing_past_the_end(length):
     torch.testing.assert_close(mean_over_time(x, lengths), mean_over_time(alone, None))
 
 
+@pytest.mark.parametrize("length", [257, 301, 1001])
+def test_a_mean_in_bfloat16_is_rounded_once(length):
+    """Half of its last place, at most 2^-8 of the value: the number of steps isn't rounded too."""
+    x = torch.rand(1, 64, length + 31, generator=torch.Generator().manual_seed(1)).bfloat16() + 0.5
+    exact = x[:, :, :length].double().mean(dim=2, keepdim=True)
+    found = mean_over_time(x, torch.tensor([length]))
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8 * 1.001, atol=0)
+
+
 @pytest.mark.parametrize("width, stride, dilation", [(1, 1, 1), (3, 1, 1), (3, 1, 4), (5, 2, 1)])
 def test_a_convolution_keeps_the_number_of_steps_and_sees_zeros_past_the_end(width, stride, dilation):
     convolution = TimeConv(2, 3, width, stride, dilation)
