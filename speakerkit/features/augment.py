@@ -4,6 +4,9 @@ Functions on one channel of samples, (num_samples,) float32 in [-1, 1], that ret
 of the same length. All randomness comes from the numpy Generator given to them.
 """
 
+import functools
+import itertools
+
 import numpy as np
 import scipy.fft
 
@@ -30,22 +33,31 @@ def coloured_noise(num_samples: int, tilt: float, generator: np.random.Generator
     if num_samples < 2:
         raise ValueError(f"num_samples is {num_samples}; want 2 or more")
     length = scipy.fft.next_fast_len(num_samples, real=True)
-    num_bins = length // 2 + 1
-    spectrum = np.empty(num_bins, np.complex64)
-    spectrum.real = generator.standard_normal(num_bins, dtype=np.float32)
-    spectrum.imag = generator.standard_normal(num_bins, dtype=np.float32)
-    spectrum *= tilt_gains(num_bins, tilt)
-    noise = scipy.fft.irfft(spectrum, length)[:num_samples]
+    spectrum = random_spectrum(length, generator)
+    spectrum *= tilt_gains(len(spectrum), tilt)
+    noise = scipy.fft.irfft(spectrum, length, overwrite_x=True)[:num_samples]
     noise -= noise.mean()
     return noise / rms(noise)
 
 
+def random_spectrum(length: int, generator: np.random.Generator) -> np.ndarray:
+    """(length // 2 + 1,) complex64: that of white noise of ``length`` samples, but for a factor; one FFT less."""
+    return generator.standard_normal(2 * (length // 2 + 1), dtype=np.float32).view(np.complex64)
+
+
 def tilt_gains(num_bins: int, tilt: float) -> np.ndarray:
     """(num_bins,) float32 amplitude 1/f**(tilt/2), nothing at 0 Hz."""
-    gains = np.arange(num_bins, dtype=np.float32)
-    gains[1:] **= np.float32(-tilt / 2)
+    gains = np.exp(np.float32(-tilt / 2) * log_bins(num_bins))  # a sixth of the time of a power
     gains[0] = 0.0
     return gains
+
+
+@functools.lru_cache(maxsize=8)
+def log_bins(num_bins: int) -> np.ndarray:
+    """(num_bins,) float32 logarithms of 1, 1, 2, 3, ...; not to be written to."""
+    logs = np.log(np.maximum(np.arange(num_bins), 1)).astype(np.float32)
+    logs.flags.writeable = False
+    return logs
 
 
 def take_noise(noise: np.ndarray, num_samples: int, generator: np.random.Generator) -> np.ndarray:
@@ -125,30 +137,49 @@ def synthetic_room_response(sample_rate: int, rt60_s: float, drr_db: float,
 def room_tail(num_samples: int, sample_rate: int, rt60_s: float, generator: np.random.Generator) -> np.ndarray:
     """(num_samples,) float32 noise that decays by 60 dB in rt60_s, each band at its own pace."""
     length = scipy.fft.next_fast_len(num_samples, real=True)
-    frequency = scipy.fft.rfftfreq(length, 1.0 / sample_rate)
-    spectrum = scipy.fft.rfft(generator.standard_normal(length, dtype=np.float32))
-    band = np.searchsorted(ROOM_BANDS_HZ, frequency, side="right") - 1
-    time = np.arange(num_samples, dtype=np.float32) / np.float32(sample_rate)
-    tail = np.zeros(num_samples, np.float32)
-    for index, decay in enumerate(ROOM_BAND_DECAY):
-        noise = scipy.fft.irfft(np.where(band == index, spectrum, np.complex64(0)), length)[:num_samples]
-        tail += noise * np.exp(np.float32(-np.log(1000.0) / (rt60_s * decay)) * time)
-    return tail
+    spectrum = random_spectrum(length, generator)
+    spectrum *= np.float32(np.sqrt(length / 2))  # each sample of variance 1
+    edges = [min(len(spectrum), int(np.ceil(hz * length / sample_rate))) for hz in ROOM_BANDS_HZ] + [len(spectrum)]
+    bands = np.zeros((len(ROOM_BAND_DECAY), len(spectrum)), np.complex64)
+    for band, (first, last) in enumerate(itertools.pairwise(edges)):
+        bands[band, first:last] = spectrum[first:last]
+    noises = scipy.fft.irfft(bands, length, overwrite_x=True)[:, :num_samples]
+    rates = np.float32(-np.log(1000.0) / (rt60_s * sample_rate)) / np.array(ROOM_BAND_DECAY, np.float32)
+    noises *= np.exp(rates[:, None] * np.arange(num_samples, dtype=np.float32))
+    return noises.sum(axis=0)
 
 
-def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+def reverberate(samples: np.ndarray, response: "np.ndarray | RoomResponse") -> np.ndarray:
     """Samples heard in a room: convolved, as long as before and at the same rms.
 
     Args:
         samples: (num_samples,) float32.
-        response: (m,) float32 room response, the direct sound at index 0.
+        response: (m,) float32 room response, the direct sound at index 0; or a kept one.
     """
     num_samples = len(samples)
-    response = response[:num_samples]
-    length = scipy.fft.next_fast_len(num_samples + len(response) - 1, real=True)
+    response = response if isinstance(response, RoomResponse) else RoomResponse(response)
+    length = scipy.fft.next_fast_len(num_samples + min(num_samples, len(response.samples)) - 1, real=True)
     spectrum = scipy.fft.rfft(samples, length)
-    spectrum *= scipy.fft.rfft(response, length)
+    spectrum *= response.spectrum(num_samples, length)
     return match_level(scipy.fft.irfft(spectrum, length, overwrite_x=True)[:num_samples], samples)
+
+
+class RoomResponse:
+    """A room response that is used again and again: its spectrum is kept, for chunks are all of one length.
+
+    Args:
+        samples: (m,) float32, the direct sound at index 0.
+    """
+
+    def __init__(self, samples: np.ndarray):
+        self.samples = samples
+        self._kept: tuple[tuple[int, int], np.ndarray] | None = None
+
+    def spectrum(self, num_samples: int, length: int) -> np.ndarray:
+        """(length // 2 + 1,) complex64 of its first ``num_samples``; of the last call's sizes it is there already."""
+        if self._kept is None or self._kept[0] != (num_samples, length):
+            self._kept = (num_samples, length), scipy.fft.rfft(self.samples[:num_samples], length)
+        return self._kept[1]
 
 
 def band_limit(samples: np.ndarray, sample_rate: int, low_hz: float, high_hz: float) -> np.ndarray:

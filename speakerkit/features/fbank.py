@@ -106,17 +106,18 @@ def _frames_to_fbank(
 ) -> torch.Tensor:
     """(..., num_frames, frame_length) samples in [-1, 1] to (..., num_frames, num_columns)."""
     window, filters = _constants(config, frames.device, vtln_warp)
-    frames = frames * config.waveform_scale if config.waveform_scale != 1.0 else frames
+    frames = frames * config.waveform_scale  # a copy: what follows is in place
     if config.dither > 0:
         noise = torch.randn(frames.shape, generator=generator, device=frames.device)
-        frames = frames + config.dither * noise
+        frames += config.dither * noise
     if config.remove_dc_offset:
-        frames = frames - frames.mean(dim=-1, keepdim=True)
+        frames -= frames.mean(dim=-1, keepdim=True)
     energy = _log_energy(frames, config) if config.use_energy and config.raw_energy else None
     if config.preemphasis > 0:
-        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        frames = frames - config.preemphasis * previous
-    frames = frames * window
+        previous = frames * config.preemphasis
+        frames[..., 1:] -= previous[..., :-1]
+        frames[..., :1] -= previous[..., :1]
+    frames *= window
     if config.use_energy and not config.raw_energy:
         energy = _log_energy(frames, config)
     spectrum = torch.view_as_real(torch.fft.rfft(frames, n=config.fft_length))

@@ -11,12 +11,14 @@ import os
 import re
 import signal
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from speakerkit.config import AugmentationConfig, FbankConfig
 from speakerkit.errors import DataError, MachineError, RecordingError
+from speakerkit.features.augment import RoomResponse
 from speakerkit.features.fbank import chunk_samples, compute_fbank
 from speakerkit.features.resample import chunk_span, convert, speed_chunk, speed_spk_id
 from speakerkit.io import ark, tables
@@ -24,6 +26,8 @@ from speakerkit.training.disturb import disturb_chunk
 from speakerkit.training.recordings import Joined, Recording
 
 log = logging.getLogger(__name__)
+FBANK_GROUP = 4  # chunks whose frames fit a core's cache together
+MOST_KEPT_BYTES = 1 << 28  # of a worker: spectra of room responses
 
 
 def number_speakers(spk_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -72,7 +76,11 @@ class FeatureChunks:
         """The utterance's id, for messages."""
         return self.utt_ids[item]
 
-    def features(self, item: int, generator: np.random.Generator) -> np.ndarray:
+    def fbanks(self, chunks: Sequence[np.ndarray]) -> np.ndarray:
+        """(num_chunks, chunk_frames, bins) float32 of chunks that are features already."""
+        return np.stack(chunks)
+
+    def chunk(self, item: int, generator: np.random.Generator) -> np.ndarray:
         """(chunk_frames, bins) float32 of one item."""
         utt_id = self.utt_ids[item]
         total, wanted = self.num_frames[utt_id], self.chunk_frames
@@ -84,6 +92,14 @@ class FeatureChunks:
         if not np.isfinite(chunk).all():
             raise RecordingError(self.locations[utt_id].ark_path, "not-finite", f"features of '{utt_id}'")
         return chunk
+
+
+class WaveChunk(NamedTuple):
+    """A chunk before its features."""
+
+    samples: np.ndarray  # (num_samples,) float32
+    warp: float  # of the vocal tract
+    dither_seed: int | None
 
 
 class WaveChunks:
@@ -103,7 +119,9 @@ class WaveChunks:
         self.utt_ids, self.recordings = list(utt_ids), list(recordings)
         self.fbank, self.augmentation = fbank, augmentation
         self.num_samples = chunk_samples(chunk_frames, fbank)
-        self.noises, self.responses = list(noises), list(responses)
+        self.noises = list(noises)
+        keep = 8 * sum(self.num_samples + len(r) for r in responses) <= MOST_KEPT_BYTES  # bytes of their spectra
+        self.responses = [RoomResponse(r) for r in responses] if keep else list(responses)
         self.voices = list(itertools.product(augmentation.speeds, augmentation.vtln_warps))  # speed, warp
         new = augmentation.speed_speakers == "new"
         self.speakers, self.labels = number_speakers(
@@ -116,6 +134,10 @@ class WaveChunks:
 
     def features(self, item: int, generator: np.random.Generator) -> np.ndarray:
         """(chunk_frames, bins) float32 of one item."""
+        return self.fbanks([self.chunk(item, generator)])[0]
+
+    def chunk(self, item: int, generator: np.random.Generator) -> "WaveChunk":
+        """One item's samples, disturbed, and what its features need besides."""
         speed, warp = self.voices[item // len(self.utt_ids)]
         samples = self._take(self.recordings[item % len(self.utt_ids)], speed, self.num_samples, generator)
         samples = disturb_chunk(
@@ -127,11 +149,23 @@ class WaveChunks:
             noises=self._noise if self.noises else None,
             responses=self._response if self.responses else None,
         )
-        dither = None
-        if self.fbank.dither > 0:
-            dither = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        samples = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
-        return compute_fbank(samples, self.fbank, generator=dither, vtln_warp=warp).numpy()
+        seed = int(generator.integers(2**62)) if self.fbank.dither > 0 else None
+        return WaveChunk(np.ascontiguousarray(samples, np.float32), warp, seed)
+
+    def fbanks(self, chunks: "Sequence[WaveChunk]") -> np.ndarray:
+        """(num_chunks, chunk_frames, bins) float32; a few at a time: cheaper than one by one or all at once."""
+        features = None
+        for (warp, seed), group in itertools.groupby(range(len(chunks)), key=lambda n: chunks[n][1:]):
+            numbers = list(group)
+            for first in range(0, len(numbers), FBANK_GROUP):
+                part = numbers[first : first + FBANK_GROUP]
+                dither = None if seed is None else torch.Generator().manual_seed(seed)
+                samples = torch.from_numpy(np.stack([chunks[n].samples for n in part]))
+                computed = compute_fbank(samples, self.fbank, generator=dither, vtln_warp=warp)
+                if features is None:
+                    features = np.empty((len(chunks), *computed.shape[1:]), np.float32)
+                features[part[0] : part[-1] + 1] = computed.numpy()
+        return features
 
     def whole(self, item: int) -> tuple[np.ndarray, float]:
         """An item's whole recording, undisturbed: ((n,) float32 at its speed and the fbank's rate, its warp)."""
@@ -166,7 +200,7 @@ class WaveChunks:
     def _noise(self, count: int, generator: np.random.Generator) -> np.ndarray:
         return self._take(self.noises[generator.integers(len(self.noises))], 1.0, count, generator)
 
-    def _response(self, generator: np.random.Generator) -> np.ndarray:
+    def _response(self, generator: np.random.Generator) -> "np.ndarray | RoomResponse":
         return self.responses[generator.integers(len(self.responses))]
 
 
@@ -211,22 +245,22 @@ class TrainingBatches(torch.utils.data.Dataset):
             DataError: nothing that is drawn can be read.
         """
         bad: list[tuple[str, str, str, str]] = []
-        rows, labels = [], []
+        chunks, labels = [], []
         items = self.sampler.items(step)
         for index in self.places:
             generator = self.sampler.chunk_generator(step, index)
-            item, features = self._read(int(items[index]), generator, bad)
-            rows.append(features)
+            item, chunk = self._read(int(items[index]), generator, bad)
+            chunks.append(chunk)
             labels.append(self.chunks.labels[item])
-        features = np.stack(rows)
+        features = self.chunks.fbanks(chunks)
         if self.mean_norm:
-            features = features - features.mean(axis=1, keepdims=True)
+            features -= features.mean(axis=1, keepdims=True)
         return torch.from_numpy(features), torch.from_numpy(np.array(labels)), bad
 
-    def _read(self, item: int, generator: np.random.Generator, bad: list) -> tuple[int, np.ndarray]:
+    def _read(self, item: int, generator: np.random.Generator, bad: list) -> tuple:
         for _ in range(self.MOST_BAD_IN_A_ROW):
             try:
-                return item, self.chunks.features(item, generator)
+                return item, self.chunks.chunk(item, generator)
             except RecordingError as error:
                 bad.append((self.chunks.name(item), error.path, error.reason, error.detail))
                 item = int(generator.integers(len(self.chunks.labels)))

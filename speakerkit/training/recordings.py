@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import logging
 import os
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from speakerkit.errors import DataError, RecordingError, raise_all
 from speakerkit.features.resample import resample
 from speakerkit.io import audio, data_dir, pipes, tables
 from speakerkit.io.bad_recordings import BadRecordings
+
+log = logging.getLogger(__name__)
+MOST_HELD_BYTES = 1 << 30  # 9 hours at 16 kHz
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,41 @@ class Recording:
         """
         channel = self.channel if channel is None else channel
         return audio.read_chunk(self.path, self.start + first, count, channel, self.pcm_rate)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A recording in memory, where 16 bits hold it exactly; made before the workers fork, they share it."""
+
+    samples: np.ndarray  # (num_samples,) int16
+    sample_rate: int
+
+    @property
+    def num_samples(self) -> int:
+        """Its length."""
+        return len(self.samples)
+
+    def draw_channel(self, generator: np.random.Generator) -> None:
+        """It has one."""
+
+    def read(self, first: int, count: int, channel: None = None) -> np.ndarray:
+        """(count,) float32 from sample ``first`` on, as its file gives them."""
+        return self.samples[first : first + count] * np.float32(1 / 32768)
+
+
+def hold(recordings: list[Recording]) -> "list[Recording | Held]":
+    """The same with those in memory that 16 bits hold; all as they are where they would take too much of it."""
+    if 2 * sum(recording.num_samples for recording in recordings) > MOST_HELD_BYTES:
+        log.info("%d noises take more than %d MB: they are read from their files", len(recordings),
+                 MOST_HELD_BYTES >> 20)
+        return list(recordings)
+    held = []
+    for recording in recordings:
+        samples = recording.read(0, recording.num_samples)
+        whole = samples * np.float32(32768)
+        is_exact = (whole == np.rint(whole)).all() and whole.min() >= -32768 and whole.max() <= 32767
+        held.append(Held(whole.astype(np.int16), recording.sample_rate) if is_exact else recording)
+    return held
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from speakerkit.errors import ConfigError, DataError
 from speakerkit.io import ark, audio, data_dir, files, trials
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training.chunks import FeatureChunks, WaveChunks
-from speakerkit.training.recordings import read_noises, read_responses, scan_recordings
+from speakerkit.training.recordings import hold, read_noises, read_responses, scan_recordings
 from speakerkit.training.validation import ValidationSet, load_features
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def make_chunks(
             system.fbank,
             system.augmentation,
             system.training.chunk_frames,
-            noises=read_noises(system.augmentation.noise_scp, options),
+            noises=hold(read_noises(system.augmentation.noise_scp, options)),
             responses=read_responses(system.augmentation.response_scp, options, system.fbank.sample_rate),
         )
     if len(chunks.speakers) < 2:

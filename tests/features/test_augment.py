@@ -114,6 +114,14 @@ def test_reverberation_is_the_convolution_at_the_same_level(length):
     np.testing.assert_allclose(heard, expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_a_kept_response_reverberates_as_a_fresh_one():
+    response = GENERATOR(3).standard_normal(3000).astype(np.float32)
+    kept = augment.RoomResponse(response)
+    for length in (20000, 20000, 2000, 20000):
+        samples = speech_like(length, seed=length)
+        np.testing.assert_array_equal(augment.reverberate(samples, kept), augment.reverberate(samples, response))
+
+
 # --- bands and levels
 
 @pytest.mark.parametrize("frequency, gain", [

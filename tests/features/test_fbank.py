@@ -212,7 +212,7 @@ def test_dither_is_normal_noise_in_16_bit_steps():
 def test_dither_has_no_side(monkeypatch):
     """The noise itself: mean 0, the spread that was asked for, as often up as down, no tails but a normal's."""
     seen = []
-    monkeypatch.setattr(fbank, "_log_energy", lambda frames, config: seen.append(frames) or frames[..., :1])
+    monkeypatch.setattr(fbank, "_log_energy", lambda frames, config: seen.append(frames.clone()) or frames[..., :1])
     config = FbankConfig(dither=3.0, use_energy=True, remove_dc_offset=False, frame_shift_ms=25.0)
     compute_fbank(torch.zeros(400 * 500), config, generator=torch.Generator().manual_seed(2))
     noise = torch.cat([frames.flatten() for frames in seen]).double() / 3.0

@@ -10,9 +10,9 @@ from speakerkit.errors import ConfigError, DataError
 from speakerkit.features.fbank import compute_fbank
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.bad_recordings import BadRecordings
-from speakerkit.training import setup
+from speakerkit.training import recordings, setup
 from speakerkit.training.chunks import TrainingBatches, WaveChunks, person_of, repeated, voice_id
-from speakerkit.training.recordings import Recording
+from speakerkit.training.recordings import Held, Recording, hold
 from speakerkit.training.sampling import BatchSampler
 
 FBANK = FbankConfig(num_mel_bins=24)
@@ -130,6 +130,32 @@ def test_slow_speech_is_lower_and_a_recording_of_another_rate_is_not(tmp_path):
     assert peak_hz(take(wide, 0.9, 8000, np.random.default_rng(1))) == pytest.approx(900, abs=2)
     assert peak_hz(take(narrow, 1.0, 8000, np.random.default_rng(1))) == pytest.approx(1000, abs=2)
     assert peak_hz(take(narrow, 1.1, 8000, np.random.default_rng(1))) == pytest.approx(1100, abs=2)
+
+
+@pytest.mark.parametrize("dither", [0.0, 1.0])
+def test_features_of_a_batch_are_those_of_its_chunks(tmp_path, dither):
+    recording = write_ramp(tmp_path / "a.wav")
+    chunks = wave_chunks([recording] * 2, augmentation=AugmentationConfig(speeds=(1.0, 0.9), vtln_warps=(1.0, 0.9)))
+    chunks.fbank = dataclasses.replace(FBANK, dither=dither)
+    items = [0, 1, 1, 0, 0, 1, 5, 6, 7, 7, 2]
+    drawn = [chunks.chunk(item, np.random.default_rng(n)) for n, item in enumerate(items)]
+    alone = [chunks.features(item, np.random.default_rng(n)) for n, item in enumerate(items)]
+    np.testing.assert_allclose(chunks.fbanks(drawn), np.stack(alone), atol=1e-5)  # the same bytes, here
+
+
+def test_noises_in_memory_are_those_of_their_files(tmp_path, monkeypatch):
+    generator = np.random.default_rng(1)
+    values = generator.integers(-32768, 32768, 4000).astype(np.int16)
+    values[:2] = -32768, 32767
+    soundfile.write(tmp_path / "a.wav", values, 16000, subtype="PCM_16")
+    exact = Recording(str(tmp_path / "a.wav"), 16000, 0, 4000)
+    other = write_ramp(tmp_path / "b.wav", 500)  # 16 bits can't hold it
+    held = hold([exact, other])
+    assert isinstance(held[0], Held) and held[1] is other
+    np.testing.assert_array_equal(held[0].read(17, 300), exact.read(17, 300))
+    np.testing.assert_array_equal(held[0].read(0, 2), [-1.0, 32767 / 32768])
+    monkeypatch.setattr(recordings, "MOST_HELD_BYTES", 8000)
+    assert hold([exact, other]) == [exact, other]
 
 
 def test_a_bad_recording_is_replaced_and_reported(tmp_path):
