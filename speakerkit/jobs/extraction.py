@@ -259,9 +259,11 @@ def _loaded():
     """The extractor of this process, loaded when the first utterance comes."""
     global _extractor
     from speakerkit.inference.extractor import start_extractor
+    from speakerkit.models import device
 
     if _extractor is None:
         _extractor = start_extractor(_choice)
+        device.release_freed_memory()
     return _extractor
 
 
@@ -324,7 +326,8 @@ def _fill_parts(parts, seconds, folder, options, choice, bad, bar) -> _Tally:
             bar.update(sum(u.utt_id in seconds for u in part))
     if len(todo) < len(parts):
         log.info("%d of %d parts are there from an earlier run", len(parts) - len(todo), len(parts))
-    tasks = ([(u, options.audio_options, seconds[u.utt_id]) for u in part] for _, part, _ in todo)
+    tasks = ([(u, options.audio_options, seconds[u.utt_id]) for u in longest_first(part, seconds)]
+             for _, part, _ in todo)
     results = _run(tasks, options, choice, tally.speed)
     began = time.monotonic()
     done_s = 0.0
@@ -338,7 +341,7 @@ def _fill_parts(parts, seconds, folder, options, choice, bad, bar) -> _Tally:
 
     for number, part, fingerprint in todo:
         try:
-            facts = _write_part(folder.data_path(number), part, results, advance)
+            facts = _write_part(folder.data_path(number), part, seconds, results, advance)
         except MachineError as error:
             kept, total = tally.num_utterances, sum(map(len, parts))
             raise MachineError(f"{error}; {kept:,} of {total:,} utterances are kept, rerun to go on") from error
@@ -347,13 +350,27 @@ def _fill_parts(parts, seconds, folder, options, choice, bad, bar) -> _Tally:
     return tally
 
 
-def _write_part(path: Path, part: list[Utterance], results: Iterator[Embedded], advance: Callable) -> dict:
-    """The archive of one part, from the results as they come; its facts."""
+def longest_first(part: list[Utterance], seconds: dict[str, float]) -> list[Utterance]:
+    """A part's utterances in the order they are computed in.
+
+    Like lengths follow each other, so what a library prepares for a length is made once a worker; memory
+    grows to what the longest needs and is used again by all that follow; workers don't wait for one another.
+    """
+    return sorted(part, key=lambda utterance: -seconds[utterance.utt_id])
+
+
+def _write_part(
+    path: Path, part: list[Utterance], seconds: dict[str, float], results: Iterator[Embedded], advance: Callable
+) -> dict:
+    """The archive of one part, in the list's order, from the results as they come; its facts."""
     facts = {"num_embeddings": 0, "bad": {}, "audio_seconds": 0.0, "speech_seconds": 0.0}
-    notes, rates = Counter(), Counter()
+    notes, rates, found = Counter(), Counter(), {}
+    for utterance in longest_first(part, seconds):
+        found[utterance.utt_id] = next(results)
+        advance(utterance)
     with ark.ArkWriter(path) as writer:
         for utterance in part:
-            result = next(results)
+            result = found.pop(utterance.utt_id)
             notes.update(result.notes)
             if result.error is None:
                 writer.write(utterance.utt_id, result.embedding)
@@ -363,7 +380,6 @@ def _write_part(path: Path, part: list[Utterance], results: Iterator[Embedded], 
                 rates[str(result.sample_rate)] += 1
             else:
                 facts["bad"][utterance.utt_id] = [result.error.path, result.error.reason, result.error.detail]
-            advance(utterance)
     return facts | {"notes": dict(notes), "rates": dict(rates)}
 
 

@@ -161,6 +161,15 @@ def keep_freed_memory() -> None:
     libc.mallopt(M_TOP_PAD, 64 << 20)
 
 
+def release_freed_memory() -> None:
+    """Give back what is freed but kept: loading a model takes several times its size for a moment.
+
+    Does nothing on another C library than glibc.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def to_channels_last(network: "nn.Module") -> "nn.Module":
     """Kernels laid out so that convolutions read channels side by side: faster on CPUs and on tensor cores."""
     import torch

@@ -82,6 +82,25 @@ def test_any_number_of_workers_gives_the_same_bytes(extract, make_data, tmp_path
     assert len(found) == 1
 
 
+def test_the_longest_of_a_part_is_computed_first_and_the_lists_order_kept(extract, make_data, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(9000), 16000)
+    data, computed = make_data(8, s0_u0=tmp_path / "silent.wav"), tmp_path / "computed"
+    embed = extraction.embed_utterance
+
+    def told(task):
+        with computed.open("a") as stream:
+            stream.write(f"{task[0].utt_id}\n")
+        return embed(task)
+
+    monkeypatch.setattr(extraction, "embed_utterance", told)
+    assert extract(data, tmp_path / "emb.ark", "--max-bad", 1).code == 0
+    # Of 0.4 s and 0.05 s more each, from the sixth on again; parts of three.
+    assert computed.read_text().split() == [
+        "s0-u0", "s1-u2", "s0-u1", "s2-u4", "s1-u3", "s2-u5", "s3-u7", "s3-u6"]
+    listed = [line.split()[0] for line in (data / "wav.scp").read_text().splitlines()]
+    assert list(dict(kaldiio.load_ark(str(tmp_path / "emb.ark")))) == listed[1:]
+
+
 def test_segments_and_means_of_speakers(extract, make_data, tmp_path):
     data = make_data(4)
     (tmp_path / "segments").write_text("a-1 s0-u0 0 0.35\na-2 s0-u1 0.05 -1\nb-1 s1-u2 0 0.4\n")

@@ -1,6 +1,8 @@
 """Where a network runs and in which precision."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -68,6 +70,29 @@ def test_what_is_asked_for_is_taken(monkeypatch):
     assert device.choose_precision("bfloat16", CPU) == torch.bfloat16
     assert device.choose_precision("float32", CPU) == torch.float32
     assert device.precision_name(torch.bfloat16) == "bfloat16"
+
+
+HELD = """
+from speakerkit.models import device
+
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+
+device.keep_freed_memory()
+blocks = [bytearray(b"x" * 50_000) for _ in range(2000)]  # 100 MB, and what lies above keeps the heap long
+last = bytearray(b"x" * 50_000)
+full = resident_mb()
+del blocks
+kept = resident_mb()
+device.release_freed_memory()
+print(full - kept, kept - resident_mb())
+"""
+
+
+def test_freed_memory_is_kept_until_it_is_released():
+    result = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
+    given_back, released = map(int, result.stdout.split())
+    assert given_back < 10 and released > 80
 
 
 def test_memory_may_be_kept_twice():
