@@ -75,6 +75,7 @@ def make_session(graph: str | bytes) -> onnxruntime.InferenceSession:
     """A session of one thread: it starts none of its own, so worker processes may be forked from here."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it keeps a plan, and memory to fit, for every length that ever came
     options.log_severity_level = ERRORS_ONLY
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 

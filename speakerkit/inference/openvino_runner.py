@@ -29,8 +29,10 @@ from speakerkit.inference.long_recordings import STEP, can_run_in_parts, embed_l
 from speakerkit.models.model_info import ModelInfo
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # of a quantised graph: what isn't quantised
-# One thread, not tied to a core: every worker would be tied to the same one.
-SETTINGS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False, "CACHE_DIR": ""}
+# One thread, not tied to a core: every worker would be tied to the same one. What is prepared for a shape isn't
+# kept once another comes (5 MB each, 6 ms to make again): who has many recordings brings them by length.
+SETTINGS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False, "CACHE_DIR": "",
+            "CPU_RUNTIME_CACHE_CAPACITY": 0}
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,12 @@ def load_runner(choice: Choice) -> OpenvinoRunner:
     in_parts = can_run_in_parts(info)
 
     def compile_part(hint: str, output: str, **shapes: list[int]) -> openvino.CompiledModel:
-        part = cut(core.read_model(choice.graph), output, shapes)
+        part = cut(whole_graph.clone(), output, shapes)
         return core.compile_model(part, "CPU", SETTINGS | {"INFERENCE_PRECISION_HINT": hint})
 
     try:
-        convolved = None if in_parts or choice.precision != "bfloat16" else shape_of(core, choice.graph, CONVOLVED)
+        whole_graph = core.read_model(choice.graph)
+        convolved = None if in_parts or choice.precision != "bfloat16" else shape_of(whole_graph, CONVOLVED)
         last = FRAME_OUTPUTS if in_parts else EMBEDDING if convolved is None else CONVOLVED
         return OpenvinoRunner(
             info,
@@ -121,9 +124,9 @@ def load_runner(choice: Choice) -> OpenvinoRunner:
         raise DataError(choice.path, f"OpenVINO refuses it: {' '.join(str(error).split())}") from None
 
 
-def shape_of(core: openvino.Core, graph: str | bytes, tensor: str) -> list[int] | None:
+def shape_of(model: openvino.Model, tensor: str) -> list[int] | None:
     """A tensor's shape for one utterance, -1 where it isn't fixed; None: no such tensor in the graph."""
-    for op in core.read_model(graph).get_ops():
+    for op in model.get_ops():
         for port in op.outputs():
             if tensor in port.get_names():
                 axes = list(port.get_partial_shape())[1:]

@@ -57,9 +57,11 @@ def test_it_is_features_mean_network(extractor, model, speech):
 
 
 def test_the_same_samples_give_the_same_bytes(extractor, speech):
-    first = [extractor.embed_samples(samples, 16000).tobytes() for samples in speech]
-    again = [extractor.embed_samples(samples, 16000).tobytes() for samples in reversed(speech)]
-    assert first == again[::-1] and len(set(first)) == 3
+    """Whatever lengths came before: what a library prepares for one may be gone, or be in the way."""
+    cut = [samples[: len(samples) - 5000 * number] for number, samples in enumerate([*speech, *speech])]
+    first = [extractor.embed_samples(samples, 16000).tobytes() for samples in cut]
+    again = [extractor.embed_samples(samples, 16000).tobytes() for samples in reversed(cut)]
+    assert first == again[::-1] and len(set(first)) == 6
 
 
 def test_other_rates_are_resampled(extractor, speech):
