@@ -5,13 +5,14 @@ import itertools
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from speakerkit.errors import DataError, RecordingError, raise_all
 from speakerkit.features.resample import resample
-from speakerkit.io import audio, data_dir, pipes, tables
+from speakerkit.io import audio, data_dir, packed, pipes, tables
 from speakerkit.io.bad_recordings import BadRecordings
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Recording:
     channel: int | str | None = None
     pcm_rate: int | None = None
     num_drawn: int = 1  # where above 1, a channel is drawn among so many, the first ones
+    pack: packed.Packed | None = None  # where its samples lie besides, in a packed data directory
 
     def draw_channel(self, generator: np.random.Generator) -> int | str | None:
         """The channel to read: drawn where it is to be random and there are several, else the chosen one."""
@@ -44,6 +46,8 @@ class Recording:
             RecordingError: what ``audio.read_chunk`` refuses.
         """
         channel = self.channel if channel is None else channel
+        if self.pack is not None:
+            return self.pack.read(self.start + first, count, channel)
         return audio.read_chunk(self.path, self.start + first, count, channel, self.pcm_rate)
 
 
@@ -157,12 +161,13 @@ def scan_recordings(
     """
     places = find_recordings(data)
     infos: dict[str, audio.AudioInfo | RecordingError] = {}
+    packs = _find_packed(data)
     utt_ids, recordings = [], []
     for utt_id, parts in tqdm(
         places.items(), desc="read headers", unit="utt", dynamic_ncols=True, leave=False, disable=None if show else True
     ):
         try:
-            recording = _place(parts, options, infos, random_channel)
+            recording = _place(parts, options, infos, packs, random_channel)
         except RecordingError as error:
             bad.add(utt_id, error)
             continue
@@ -171,12 +176,14 @@ def scan_recordings(
     return utt_ids, recordings
 
 
-def _place(parts: list, options: audio.AudioOptions, infos: dict, random_channel: bool) -> Recording | Joined:
+def _place(
+    parts: list, options: audio.AudioOptions, infos: dict, packs: dict[str, packed.Packed], random_channel: bool
+) -> Recording | Joined:
     """One utterance's place; RecordingError where a header shows that it can't be used."""
     found = []
     for path, start_s, end_s in parts:
         if path not in infos:
-            infos[path] = _scan(path, options if len(parts) == 1 else audio.any_length(options))
+            infos[path] = _scan(path, packs.get(path), options if len(parts) == 1 else audio.any_length(options))
         info = infos[path]
         if isinstance(info, RecordingError):
             raise info
@@ -185,7 +192,10 @@ def _place(parts: list, options: audio.AudioOptions, infos: dict, random_channel
         end = info.num_samples if end_s < 0 else min(info.num_samples, int(end_s * info.sample_rate))
         num_drawn = info.num_channels if random_channel else 1
         found.append(
-            Recording(path, info.sample_rate, start, end - start, options.channel, options.pcm_rate, num_drawn)
+            Recording(
+                path, info.sample_rate, start, end - start, options.channel, options.pcm_rate, num_drawn,
+                packs.get(path),
+            )  # fmt: skip
         )
     ends = tuple(itertools.accumulate(recording.num_samples for recording in found))
     if ends[-1] < options.min_duration_s * found[0].sample_rate:
@@ -194,8 +204,36 @@ def _place(parts: list, options: audio.AudioOptions, infos: dict, random_channel
     return found[0] if len(found) == 1 else Joined(tuple(found), ends)
 
 
-def _scan(path: str, options: audio.AudioOptions) -> audio.AudioInfo | RecordingError:
+def _find_packed(data: data_dir.DataDir) -> dict[str, packed.Packed]:
+    """The packed recordings by the path that wav.scp gives them, each where the list says.
+
+    Raises:
+        DataError: a list or shard at fault.
+    """
+    found, faults = {}, []
+    for rec_id, place in packed.read_packed(data.path).items():
+        try:
+            place.check()
+        except RecordingError as error:
+            message = f"{error}; pack it again (local/pack_audio.py --overwrite)"
+            faults.append(DataError(Path(data.path) / packed.NAME, message))
+        if rec_id in data.wav_scp.values:
+            found[data.wav_scp.values[rec_id]] = place
+    raise_all(faults)
+    if found:
+        log.info("%d of %d recordings are read packed", len(found), len(data.wav_scp.values))
+    return found
+
+
+def _scan(
+    path: str, place: packed.Packed | None, options: audio.AudioOptions
+) -> audio.AudioInfo | RecordingError:
     try:
+        if place is not None:
+            info = audio.AudioInfo(place.sample_rate, place.num_samples, place.num_channels, "PACKED")
+            audio.check_channel(path, info.num_channels, options.channel)
+            audio.check_duration(path, info, info.num_samples, options)
+            return info
         return audio.scan_audio(path, options)
     except RecordingError as error:
         return error
