@@ -16,7 +16,7 @@ from speakerkit.errors import DataError, DataErrors, MachineError, RecordingErro
 from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
 from speakerkit.jobs.voiceprints import Voiceprints, identify
 from speakerkit.models import model_file, resnet
-from speakerkit.scoring.cosine import cosine_score, top_rows
+from speakerkit.scoring.cosine import cosine_score
 
 
 @pytest.fixture(scope="module")
@@ -234,14 +234,6 @@ def test_many_voices_by_one_product(load, people):
     for answer in answers:
         assert [match.speaker for match in answer.matches] == [f"s{place}" for place in wanted]
         assert [match.cosine for match in answer.matches] == [plain[place] for place in wanted]
-
-
-@pytest.mark.parametrize("top", [1, 3, 100, 101, 5000])
-def test_top_rows_against_a_sort(top):
-    rows = np.random.default_rng(2).integers(-2, 3, (3000, 4)).astype(np.float32)  # many ties
-    query = np.array([1, -1, 2, 0.5], np.float32)
-    plain = sorted(range(3000), key=lambda row: (-float(rows[row] @ query), row))
-    assert top_rows(rows, query, top) == plain[:top]
 
 
 def test_nothing_is_shared_between_identify_and_the_caller(load, people, tmp_path):

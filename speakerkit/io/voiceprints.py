@@ -2,7 +2,7 @@
 
 One safetensors, whole or not at all: `embeddings` (num_recordings, dim) float32, `speaker` (num_recordings,)
 int32, `text` (UTF-8 JSON of speakers and recordings) and metadata that names the model and a SHA-256 of the rest.
-About 4 * dim bytes a recording, and as many again a speaker once it is loaded for searching.
+About 4 * dim bytes a recording, and 6 * dim a speaker once it is loaded for searching.
 """
 
 import hashlib

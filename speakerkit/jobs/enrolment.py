@@ -23,9 +23,11 @@ from speakerkit.io.voiceprints import (
 from speakerkit.jobs import pool
 from speakerkit.jobs.verification import count_bad, faults_of, load_extractor
 from speakerkit.jobs.voiceprints import Voiceprints, hash_samples, read_for
-from speakerkit.scoring.cosine import cosine_score, top_rows
+from speakerkit.scoring.cosine import cosine_score
 
 log = logging.getLogger(__name__)
+
+MANY = 20  # searches from which on preparing for them pays
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,8 @@ def _regroup(old: VoiceprintFile, speakers: list[str], rows: list[tuple[str, Voi
 
 def _say_doubts(voices: Voiceprints, names: set[str], threshold: float | None) -> None:
     """Recordings unlike their speaker's others, and speakers like others, among those just enrolled."""
+    if threshold is not None and len(names) > MANY:
+        voices.nearest.prepare()
     for place, name in enumerate(voices.speakers):
         if name not in names:
             continue
@@ -249,7 +253,7 @@ def _say_doubts(voices: Voiceprints, names: set[str], threshold: float | None) -
             if (cosine := cosine_score(embedding, others) if others.any() else 0.0) < threshold:
                 log.warning("'%s': %s is unlike the speaker's other recordings (cosine %.3f, threshold %.3f)", name,
                             voices.file.recordings[row].path or "a recording from memory", cosine, threshold)
-        for other in top_rows(voices.means, voices.means[place], 2):
+        for other in voices.nearest.top(voices.means[place], 2):
             cosine = cosine_score(mean, voices.mean_of(other))
             if other != place and cosine >= threshold:
                 log.warning("'%s' sounds like '%s' (cosine %.3f, threshold %.3f): one person under two names?", name,

@@ -24,8 +24,9 @@ from speakerkit.jobs.verification import (
     mean_embedding,
     say_how_far_to_trust,
 )
-from speakerkit.scoring.cosine import cosine_score, length_normalise, top_rows
+from speakerkit.scoring.cosine import cosine_score, length_normalise
 from speakerkit.scoring.judgement import Judgement, in_words, judge
+from speakerkit.scoring.nearest import NearestRows
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,11 @@ class Voiceprints:
                 raise DataError(self.path, "damaged: the embeddings of a speaker cancel out") from None
         return means
 
+    @functools.cached_property
+    def nearest(self) -> NearestRows:
+        """The means, ready to be searched."""
+        return NearestRows(self.means)
+
     def mean_of(self, speaker: int) -> np.ndarray:
         """(dim,) float64, the plain mean of the recordings of the speaker in that place."""
         rows = self.file.embeddings[self.starts[speaker]:self.starts[speaker + 1]]
@@ -139,7 +145,7 @@ def identify(voices: Voiceprints, recording: Recording, extractor, top: int = 5)
     check_decision(extractor.info, extractor.path)
     embedding = embed_recording(extractor, recording)
     matches = []
-    for place in top_rows(voices.means, length_normalise(embedding[None])[0], top):
+    for place in voices.nearest.top(length_normalise(embedding[None])[0], top):
         cosine = cosine_score(embedding, voices.mean_of(place))  # the one that verify gives
         judgement = judge(cosine, extractor.info.threshold, extractor.info.calibration)
         matches.append(Match(**dataclasses.asdict(judgement), speaker=voices.speakers[place]))

@@ -12,7 +12,6 @@ import numpy as np
 
 _DENSE_PAIRS_PER_TRIAL = 64     # a product of all pairs costs less than fetching rows up to about here
 _BLOCK_SCORES = 1 << 22         # scores of one block of the full product: 32 MB of float64
-_MOST_BY_MAXIMUM = 100          # rows that are found one maximum after another
 _BLOCK_VALUES = 1 << 21         # embedding values fetched at a time: 16 MB of float64 a side
 _MOST_TAKEN = 1 << 23           # values of rows taken out of their matrix for a product: 32 MB, and 64 in float64
 _GRID = np.float32(2.0**26)     # steps of a value of a row of length 1
@@ -117,28 +116,6 @@ def cosine_score(a: np.ndarray, b: np.ndarray) -> float:
         raise ValueError(f"embeddings have shapes {a.shape} and {b.shape}; want two of (dim,)")
     length_a, length_b = _lengths(np.stack([a, b]))
     return float(np.clip((a / length_a) @ (b / length_b), -1.0, 1.0))
-
-
-def top_rows(means: np.ndarray, embedding: np.ndarray, top: int) -> list[int]:
-    """The rows of greatest product with an embedding, greatest first; of equal ones the earlier first.
-
-    Args:
-        means: (num, dim) float32.
-        embedding: (dim,) float32.
-        top: how many at most, 1 or more.
-
-    One matrix product; 100,000 rows of 256 values are 102 MB, and reading them is what takes the time.
-    """
-    if top < 1:
-        raise ValueError(f"top is {top}; want 1 or more")
-    scores = means @ embedding
-    if top > _MOST_BY_MAXIMUM:
-        return np.argsort(-scores, kind="stable")[:top].tolist()
-    rows = []
-    for _ in range(min(top, len(scores))):  # a partition of all scores takes many times as long
-        rows.append(int(scores.argmax()))
-        scores[rows[-1]] = -np.inf
-    return rows
 
 
 def cosine_scores(enrol: np.ndarray, test: np.ndarray, enrol_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
