@@ -13,8 +13,9 @@ from speakerkit.errors import MachineError, RecordingError
 from speakerkit.inference.batched_extractor import BatchedExtractor, Pending
 from speakerkit.inference.extractor import Extractor
 from speakerkit.inference.throughput import measure_peak, operations_per_frame, probe_features
-from speakerkit.jobs import decoding, extraction, pool
+from speakerkit.jobs import decoding, pool, utterance_embedding
 from speakerkit.jobs.decoding import Decoded, DecodeTask
+from speakerkit.jobs.utterance_embedding import Embedded, Task
 from speakerkit.models import device as devices
 
 log = logging.getLogger(__name__)
@@ -30,12 +31,12 @@ class _Clock:
 
 
 def embed_in_batches(
-    parts: Iterable[Sequence[extraction.Task]],
+    parts: Iterable[Sequence[Task]],
     extractor: Extractor,
     nj: int,
     set_up: Callable[[], None],
     speed: dict,
-) -> Iterator[extraction.Embedded]:
+) -> Iterator[Embedded]:
     """Embed utterances many at once; what is decoded by workers meets the network here.
 
     Args:
@@ -91,36 +92,37 @@ class _Begun:
 
     window: list[DecodeTask]
     decoded: list[Decoded]
-    alone: dict[int, extraction.Embedded]  # by place
+    alone: dict[int, Embedded]  # by place
     pending: Pending
     places: list[int]  # of what is pending
 
 
 def _begin(batched: BatchedExtractor, window: list[DecodeTask], decoded: list[Decoded]) -> _Begun:
     with devices.faults_told(batched.extractor.device):
-        alone = {place: extraction.embed_utterance(task.task) for place, task in enumerate(window) if task.read_alone}
+        alone = {place: utterance_embedding.embed_utterance(task.task)
+                 for place, task in enumerate(window) if task.read_alone}
     places = [place for place, found in enumerate(decoded) if found.error is None and place not in alone]
     pending = batched.begin([decoding.samples_of(window[place], decoded[place]) for place in places])
     return _Begun(window, decoded, alone, pending, places)
 
 
-def _finish(batched: BatchedExtractor, begun: _Begun, clock: _Clock) -> Iterator[extraction.Embedded]:
+def _finish(batched: BatchedExtractor, begun: _Begun, clock: _Clock) -> Iterator[Embedded]:
     embeddings = dict(zip(begun.places, batched.finish(begun.pending), strict=True))
     clock.num_utterances += len(begun.window)
     for place, (task, found) in enumerate(zip(begun.window, begun.decoded, strict=True)):
         if place in begun.alone:
             yield begun.alone[place]
         elif found.error is not None:
-            yield extraction.Embedded(error=found.error, notes=found.notes)
+            yield Embedded(error=found.error, notes=found.notes)
         else:
             yield _told(task, found, embeddings[place])
 
 
-def _told(task: DecodeTask, found: Decoded, embedding: np.ndarray | RecordingError) -> extraction.Embedded:
+def _told(task: DecodeTask, found: Decoded, embedding: np.ndarray | RecordingError) -> Embedded:
     if isinstance(embedding, RecordingError):  # the extractor knows samples, not where they are from
         error = RecordingError(task.task[0].path, embedding.reason, embedding.detail)
-        return extraction.Embedded(error=error, notes=found.notes)
-    return extraction.Embedded(embedding, None, found.sample_rate, found.duration_s, found.speech_s, found.notes)
+        return Embedded(error=error, notes=found.notes)
+    return Embedded(embedding, None, found.sample_rate, found.duration_s, found.speech_s, found.notes)
 
 
 def _measure(batched: BatchedExtractor, clock: _Clock) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from speakerkit.errors import RecordingError
 from speakerkit.features.resample import resample
-from speakerkit.jobs import extraction
+from speakerkit.jobs import utterance_embedding
 
 # Of audio whose batches are cut together: a part, and what its recordings may have more than their headers say;
 # 237 MB at 16 kHz. In smaller windows more of each batch is padding.
@@ -23,7 +23,7 @@ SLACK = 32  # samples that a recording may have more than its header says, resam
 class DecodeTask:
     """One utterance, and where its samples go."""
 
-    task: extraction.Task
+    task: utterance_embedding.Task
     sample_rate: int  # the model's
     window: int
     first: int  # of the samples kept for it in the window's memory
@@ -71,7 +71,7 @@ def shared_samples(sample_rate: int) -> Iterator[None]:
 
 
 def cut_windows(
-    parts: Iterable[Sequence[extraction.Task]], sample_rate: int, in_blocks: bool
+    parts: Iterable[Sequence[utterance_embedding.Task]], sample_rate: int, in_blocks: bool
 ) -> Iterator[list[DecodeTask]]:
     """Windows of at most WINDOW_S of audio, none of them over the end of a part.
 
@@ -86,7 +86,7 @@ def cut_windows(
     for part in parts:
         window, used = [], 0
         for task in part:
-            read_alone = in_blocks and extraction.is_long(task) and task[2] > WINDOW_S
+            read_alone = in_blocks and utterance_embedding.is_long(task) and task[2] > WINDOW_S
             room = 0 if read_alone else int(task[2] * sample_rate) + SLACK
             room = room if room <= capacity else 0
             if window and used + room > capacity:
@@ -106,7 +106,7 @@ def decode(task: DecodeTask) -> Decoded:
     utterance, options, _ = task.task
     notes: Counter = Counter()
     try:
-        samples, speech, rate = extraction.load_speech(utterance, options, notes)
+        samples, speech, rate = utterance_embedding.load_speech(utterance, options, notes)
     except RecordingError as error:  # the detector knows samples, not where they are from
         return Decoded(error=RecordingError(utterance.path, error.reason, error.detail), notes=notes)
     found = Decoded(0, None, None, rate, len(samples) / rate, len(speech) / rate, notes)
@@ -126,4 +126,4 @@ def samples_of(task: DecodeTask, decoded: Decoded) -> np.ndarray:
 
 def describe_task(task: DecodeTask) -> str:
     """For the message about a worker that died."""
-    return extraction.describe_task(task.task)
+    return utterance_embedding.describe_task(task.task)

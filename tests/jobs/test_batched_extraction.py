@@ -16,7 +16,7 @@ from speakerkit.errors import RecordingError
 from speakerkit.features.resample import resample
 from speakerkit.inference.throughput import measure_peak
 from speakerkit.io import audio, audio_stream
-from speakerkit.jobs import batched_extraction, decoding, extraction, parts
+from speakerkit.jobs import batched_extraction, decoding, embedding_parts, parts, utterance_embedding
 from speakerkit.jobs.utterances import Utterance
 
 
@@ -25,14 +25,14 @@ def in_batches(monkeypatch):
     """Parts of five recordings, windows of 1.5 s, in batches though the device is a CPU."""
     monkeypatch.setattr(parts, "PART_UTTERANCES", 5)
     monkeypatch.setattr(decoding, "WINDOW_S", 1.5)
-    monkeypatch.setattr(extraction, "_takes_batches", lambda choice: True)
+    monkeypatch.setattr(embedding_parts, "_takes_batches", lambda choice: True)
     monkeypatch.setattr(batched_extraction, "measure_peak", functools.partial(measure_peak, rows=64))
 
 
 @pytest.fixture
 def one_by_one(monkeypatch):
     """``one_by_one()``: from here on as on a CPU."""
-    return lambda: monkeypatch.setattr(extraction, "_takes_batches", lambda choice: False)
+    return lambda: monkeypatch.setattr(embedding_parts, "_takes_batches", lambda choice: False)
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_no_memory_for_an_utterance_keeps_what_is_finished(extract, make_data, t
 
 def test_long_recordings_are_read_in_blocks(extract, tmp_path, make_data, monkeypatch, one_by_one):
     """Beside short ones, at a rate of its own; and one that breaks off is told as ever."""
-    for module in (extraction, audio_stream):
+    for module in (utterance_embedding, audio_stream):
         monkeypatch.setattr(module, "LONG_S", 3.0)
     data = make_data(3)
     samples = 0.1 * np.random.default_rng(1).standard_normal(8000 * 5).astype(np.float32)
@@ -203,18 +203,18 @@ def test_long_recordings_are_read_in_blocks(extract, tmp_path, make_data, monkey
     (data / "cut.flac").write_bytes(whole[: len(whole) * 4 // 5])
     with open(data / "wav.scp", "a") as stream:
         stream.write(f"y-long {data}/long.flac\nz-cut {data}/cut.flac\n")
-    embed_utterance = extraction.embed_utterance
+    embed_utterance = utterance_embedding.embed_utterance
 
     def note_and_embed(task):
         with open(tmp_path / "alone", "a") as stream:
             stream.write(f"{task[0].utt_id}\n")
         return embed_utterance(task)
 
-    monkeypatch.setattr(extraction, "embed_utterance", note_and_embed)
+    monkeypatch.setattr(utterance_embedding, "embed_utterance", note_and_embed)
     ended = extract(data, tmp_path / "emb.ark", "--max-bad", 1)
     assert ended.code == 0, ended.err
     assert (tmp_path / "alone").read_text().split() == ["y-long", "z-cut"]
-    monkeypatch.setattr(extraction, "embed_utterance", embed_utterance)
+    monkeypatch.setattr(utterance_embedding, "embed_utterance", embed_utterance)
     rows = (tmp_path / "emb.ark.bad.tsv").read_text().splitlines()
     assert [row.split("\t")[::2] for row in rows[1:]] == [["z-cut", "truncated"]]
     one_by_one()
@@ -248,7 +248,7 @@ class Quarter:
 
 
 def test_only_speech_is_embedded(make_data, monkeypatch):
-    monkeypatch.setattr(extraction, "_detector", Quarter())
+    monkeypatch.setattr(utterance_embedding, "_detector", Quarter())
     monkeypatch.setattr(decoding, "WINDOW_S", 6.0)
     data = make_data(1)
     add_recording(data, "z-8k", 0.1 * np.random.default_rng(1).standard_normal(4 * 8000), 8000)

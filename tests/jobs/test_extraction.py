@@ -15,7 +15,7 @@ from speakerkit.cli.extract_embeddings import main
 from speakerkit.inference.extractor import load_extractor
 from speakerkit.inference.speech_detector import load_detector
 from speakerkit.io import audio, audio_stream, files
-from speakerkit.jobs import extraction, parts
+from speakerkit.jobs import parts, utterance_embedding
 
 
 @pytest.fixture(autouse=True)
@@ -85,14 +85,14 @@ def test_any_number_of_workers_gives_the_same_bytes(extract, make_data, tmp_path
 def test_the_longest_of_a_part_is_computed_first_and_the_lists_order_kept(extract, make_data, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "silent.wav", np.zeros(9000), 16000)
     data, computed = make_data(8, s0_u0=tmp_path / "silent.wav"), tmp_path / "computed"
-    embed = extraction.embed_utterance
+    embed = utterance_embedding.embed_utterance
 
     def told(task):
         with computed.open("a") as stream:
             stream.write(f"{task[0].utt_id}\n")
         return embed(task)
 
-    monkeypatch.setattr(extraction, "embed_utterance", told)
+    monkeypatch.setattr(utterance_embedding, "embed_utterance", told)
     assert extract(data, tmp_path / "emb.ark", "--max-bad", 1).code == 0
     # Of 0.4 s and 0.05 s more each, from the sixth on again; parts of three.
     assert computed.read_text().split() == [
@@ -491,7 +491,7 @@ def test_an_hour_takes_the_memory_of_minutes(tmp_path, small_model, run_command)
 
 def test_a_long_recording_in_blocks_is_the_one_in_memory(extract, tmp_path, small_model, monkeypatch):
     """At 8 kHz, so that it is resampled in blocks too; and one that breaks off is told as ever."""
-    monkeypatch.setattr(extraction, "LONG_S", 3.0)
+    monkeypatch.setattr(utterance_embedding, "LONG_S", 3.0)
     monkeypatch.setattr(audio_stream, "LONG_S", 3.0)
     samples = 0.1 * np.random.default_rng(1).standard_normal(8000 * 5).astype(np.float32)
     soundfile.write(tmp_path / "long.flac", samples, 8000)
