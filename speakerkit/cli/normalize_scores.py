@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 
-from speakerkit.cli import entry, score_files
+from speakerkit.cli import card_options, entry, score_files
 
 FORMATS = """
 formats:
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         "normalize-scores",
         summary="Normalise scores by a cohort (AS-norm); with labels, also EER and minDCF to standard error.",
         example="normalize-scores data/eval/trials exp/scores exp/emb.ark exp/spk_emb.ark --output exp/scores.asnorm",
-        formats=FORMATS)
+        formats=FORMATS + "\n" + card_options.CARD_HELP)
     parser.add_argument("trials", help="the list")
     parser.add_argument("scores", help="what score-trials wrote for it")
     parser.add_argument("embeddings", metavar="emb.ark", help="embeddings of every id in the trials")
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     entry.add_output_options(parser)
     score_files.add_format_options(parser)
     entry.add_operating_point_options(parser)
+    card_options.add_card_options(parser)
     return entry.run(parser, normalize_scores, argv)
 
 
@@ -51,6 +52,15 @@ def normalize_scores(args: argparse.Namespace) -> None:
         raise ConfigError(f"--top {args.top}: want 2 or more, or 0 for all")
     how = dataclasses.replace(score_files.embedding_options(args), score_format=args.scores_format)
     options = normalisation.NormalisationOptions(args.top, args.sides, args.cohort_map, how, args.nj)
+    card = card_options.card_options(args, args.model)
+    if card:
+        from speakerkit.jobs import cards
+
+        cards.check_options(card, (args.trials, args.scores, args.embeddings, args.cohort, args.cohort_map, args.output,
+                                   args.enrol_embeddings, args.enrol_map, args.subtract_mean))
     normalisation.normalise_scores(args.trials, args.scores, args.embeddings, args.cohort, options, args.report,
                                    args.output, args.overwrite)
     print(scoring.format_metrics(args.report), end="", file=sys.stderr)
+    if card:
+        scored = scoring.read_scored_trials(args.trials, args.output, dataclasses.replace(how, score_format="score"))
+        cards.write_card(scored, args.report["protocol"], card)

@@ -137,3 +137,15 @@ def test_scores_of_another_toolkit(folder):
             assert normalize_scores.main(["trials", "scores.other", "emb.ark", "cohort.ark", "--output", "out", "--top",
                                           "5", "--overwrite", *options]) == 0
             assert (folder / "out").read_bytes() == wanted
+
+
+def test_a_card_names_the_cohort(folder, capsys):
+    (folder / "utt2spk").write_text("".join(f"u{n} s{n // 3}\n" for n in range(12)))
+    card = ["--card", "card", "--utt2spk", "utt2spk", "--replicates", "20"]
+    assert run("--top", "5", "--json", "report.json", *card) == 0
+    found, report = json.loads((folder / "card.json").read_text()), json.loads((folder / "report.json").read_text())
+    assert found["eer_percent"] == pytest.approx(report["eer_percent"], abs=1e-6)
+    assert found["protocol"]["cohort_sha256"] == {"cohort.ark": files.sha256_file("cohort.ark")}
+    assert found["protocol"]["scores"] == "out" and found["model"]["name"] == "tiny"
+    assert run("--top", "5", "--overwrite", "--card", "trials/x") == 75
+    assert run("--top", "5", "--utt2spk", "utt2spk") == 2 and "give --card PREFIX too" in capsys.readouterr().err
