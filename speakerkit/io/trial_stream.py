@@ -85,31 +85,30 @@ class TrialStream:
         return self._digest.hexdigest()
 
     def blocks(self) -> Iterator[TrialBlock]:
-        """The list's good blocks, the next one being read while one is worked on; DataError where it is no list."""
-        with ThreadPoolExecutor(1) as pool:  # parsing leaves the interpreter's lock alone
-            blocks = self._parsed()
-            coming = pool.submit(next, blocks, None)
-            while (block := coming.result()) is not None:
-                coming = pool.submit(next, blocks, None)
+        """The list's good blocks, the next one being parsed while one is worked on; DataError where it is no list."""
+        with ThreadPoolExecutor(1) as pool:  # reading stays here, where a signal ends the wait for a pipe
+            parsing = None
+            for text in self._whole_lines():
+                before, parsing = parsing, pool.submit(self._parse, text)
+                if before is not None and (block := before.result()) is not None:
+                    yield block
+                if len(self.faults) >= MOST_FAULTS:
+                    break
+            if parsing is None:
+                raise DataError(self.name, f"is empty; wanted {find_layout([], self.name, self._label_first).wanted}")
+            if (block := parsing.result()) is not None:
                 yield block
 
-    def _parsed(self) -> Iterator[TrialBlock]:
-        for text in self._whole_lines():
-            if self._layout is None:
-                self._find_layout(text)
-            first_line, num_lines = self.num_lines + 1, text.count(b"\n") + (not text.endswith(b"\n"))
-            block = self._fast(text, first_line) or self._slow(text, first_line)
-            self.num_lines += num_lines
-            if block is not None:
-                yield block
-            if len(self.faults) >= MOST_FAULTS:
-                return
+    def _parse(self, text: bytes) -> TrialBlock | None:
         if self._layout is None:
-            raise DataError(self.name, f"is empty; wanted {find_layout([], self.name, self._label_first).wanted}")
+            self._find_layout(text)
+        first_line = self.num_lines + 1
+        self.num_lines += text.count(b"\n")
+        return self._fast(text, first_line) or self._slow(text, first_line)
 
     def _whole_lines(self) -> Iterator[bytes]:
         """Blocks that end with a line that isn't blank; blank lines at the end of the list don't count."""
-        rest = b""
+        rest, num_lines = b"", 0
         while data := self._stream.read(BLOCK_BYTES):
             self._digest.update(data)
             rest += data
@@ -117,11 +116,11 @@ class TrialStream:
             if text_end:
                 cut = rest.find(b"\n", text_end) + 1
                 yield rest[:cut]
+                num_lines += rest.count(b"\n", 0, cut)
                 rest = rest[cut:]
             elif len(rest) > _MOST_BYTES_WITHOUT_A_LINE:
-                what = f"line of more than {len(rest):,} bytes" if rest.strip(_BLANKS) else "blank line"
-                raise DataError(self.name, f"{what}; wanted {self._layout.wanted if self._layout else 'trials'}",
-                                self.num_lines + 1)
+                told = f"line of more than {len(rest):,} bytes" if rest.strip(_BLANKS) else "blank line"
+                raise DataError(self.name, f"{told}; wanted a trial a line", num_lines + 1)
         if rest.strip(_BLANKS):
             yield rest.rstrip(_BLANKS) + b"\n"
 

@@ -99,7 +99,7 @@ def _open_list(path: str, embeddings_path: str, options: ScoringOptions, max_mem
             yield _List(path, None, stream)
         return
     with open_once(path) as stream, tempfile.NamedTemporaryFile(prefix="speakerkit-") as copy:
-        is_all = _copy_some(stream, copy, max(0, limit))
+        is_all = _copy_some(stream, copy, limit)
         if is_all:
             yield _List(name_of(path), Spooled(copy.name, name_of(path)), None)
             return
@@ -108,7 +108,7 @@ def _open_list(path: str, embeddings_path: str, options: ScoringOptions, max_mem
 
 
 def _copy_some(stream: BinaryIO, copy: BinaryIO, limit: int) -> bool:
-    """Copy bytes until there are more than `limit`; whether that was all of them."""
+    """Copy bytes until there are more than `limit`; whether that was all of them. Below 0 none is."""
     while copy.tell() <= limit:
         if not (data := stream.read(MB)):
             copy.flush()

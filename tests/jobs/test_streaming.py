@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +143,43 @@ def test_standard_input_of_any_length(folder, monkeypatch, run_command):
             "sys.exit(main(['-', 'emb.ark', '--quiet']))")
     streamed = run_command("python", "-c", code, cwd=folder, input=trials)
     assert (streamed.returncode, streamed.stdout, streamed.stderr) == (0, wanted.stdout, wanted.stderr)
+
+
+@pytest.mark.parametrize("trials, told", [
+    (b"u0 u1 target\n" + b"x" * 400, "trials:2: line of more than 4"),
+    (b"u0 u1 target\n" + b"\n" * 400 + b"u0 u2 nontarget\n", "trials:2: blank line"),
+])
+def test_what_would_fill_memory_without_a_trial(folder, monkeypatch, capsys, trials, told):
+    monkeypatch.setattr(trial_stream, "_MOST_BYTES_WITHOUT_A_LINE", 100)
+    assert score(folder, trials, monkeypatch, True, "--quiet")[:2] == (1, None)
+    assert told.replace("more than 4", "more than 1") in capsys.readouterr().err.replace("more than 4", "more than 1")
+
+
+def test_a_signal_ends_the_wait_for_a_pipe(folder):
+    """Nobody writes the rest of the list; what was read is being worked on."""
+    code = ("import sys; from speakerkit.cli.score_trials import main; from speakerkit.jobs import streaming; "
+            "from speakerkit.io import trial_stream; streaming._EMBEDDINGS_IN_MEMORY = 1e12; "
+            "trial_stream.BLOCK_BYTES = 26; "
+            "sys.exit(main(['-', 'emb.ark', '--output', 'cut']))")
+    with subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
+        process.stdin.write("u0 u1 target\n" * 2)
+        process.stdin.flush()
+        assert "scored as it is read" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+        assert "stopped by SIGTERM" in process.stderr.read()
+    assert not [path.name for path in folder.iterdir() if "cut" in path.name]
+
+
+def test_a_named_pipe(folder, monkeypatch):
+    trials = "u0 u1 1\nu0 u2 0\n"
+    os.mkfifo(folder / "fifo")
+    with subprocess.Popen(["sh", "-c", f"printf '{trials}' > fifo"], cwd=folder):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(streaming, "_TEXT_IN_MEMORY", 1e12)
+        assert main(["fifo", "emb.ark", "--output", "of_fifo", "--quiet"]) == 0
+    assert [line.split()[1] for line in (folder / "of_fifo").read_text().splitlines()] == ["u1", "u2"]
 
 
 def test_embeddings_have_to_fit(folder, monkeypatch, capsys):
