@@ -105,18 +105,45 @@ class Odd(Exception):
 
 
 class _IdColumn:
-    """Ids as numbers, in the order of their first appearance."""
+    """Ids as numbers, in the order of their first appearance.
+
+    A block that brought no new id makes polars look the next one's up among those that are known, which
+    is several times as fast as numbering its categories here; an unknown one ends that for some blocks.
+    """
 
     def __init__(self):
         self.numbers: dict[str, int] = {}
         self.index = array.array("i")
+        self._known: pl.Enum | None = None
+        self._blocks_to_wait, self._wait = 0, 1
 
     def append(self, name: str) -> None:
         self.index.append(self.numbers.setdefault(name, len(self.numbers)))
 
+    @property
+    def dtype(self) -> pl.DataType:
+        """What the next block's ids are to be read as."""
+        return self._known or pl.Categorical()
+
+    def forget(self) -> None:
+        """The block holds an id that isn't known: read it as categories."""
+        if self._known is not None:
+            self._known, self._blocks_to_wait, self._wait = None, self._wait, 2 * self._wait
+
     def extend(self, column: pl.Series) -> None:
-        """Add a block of categories; their codes mean something within the block only."""
+        """Add a block of ids."""
         codes = column.to_physical().to_numpy()
+        if self._known is not None:
+            self.index.frombytes(codes.astype(np.int32).tobytes())
+            return
+        num_before = len(self.numbers)
+        self.index.frombytes(self._number_categories(column, codes)[codes].tobytes())
+        self._blocks_to_wait -= 1
+        if len(self.numbers) == num_before and self._blocks_to_wait <= 0:
+            self._known = pl.Enum(pl.Series(list(self.numbers), dtype=pl.String))
+
+    def _number_categories(self, column: pl.Series, codes: np.ndarray) -> np.ndarray:
+        """Number of each category; their codes mean something within the block only."""
         first = np.full(int(codes.max()) + 1, -1)
         first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of equal codes the last assignment stays
         used = np.flatnonzero(first >= 0)
@@ -124,7 +151,7 @@ class _IdColumn:
         numbers = np.empty(len(first), dtype=np.int32)
         names = column.gather(first[used]).cast(pl.String).to_list()
         numbers[used] = [self.numbers.setdefault(name, len(self.numbers)) for name in names]
-        self.index.frombytes(numbers[codes].tobytes())
+        return numbers
 
     def to_numpy(self) -> np.ndarray:
         return np.frombuffer(self.index, dtype=np.int32)
@@ -182,7 +209,7 @@ def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataT
             for block in _whole_lines(stream, digest):
                 if not enrol.index:
                     has_crlf = b"\r" in block[:block.find(b"\n")]
-                frame = parse_block(_parted(block) if ids_joined else block, columns)
+                frame = _parse_ids(_parted(block) if ids_joined else block, columns, enrol, test)
                 enrol.extend(frame["enrol"])
                 test.extend(frame["test"])
                 for column, blocks in values.items():
@@ -196,6 +223,15 @@ def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataT
         log.info("%s: lines end in CRLF, read as LF", name)
     return TrialLines(name, digest.hexdigest(), list(enrol.numbers), list(test.numbers), enrol.to_numpy(),
                       test.to_numpy(), None if label is None else label.astype(bool), score)
+
+
+def _parse_ids(block: bytes, columns: dict[str, pl.DataType], enrol: _IdColumn, test: _IdColumn) -> pl.DataFrame:
+    try:
+        return parse_block(block, columns | {"enrol": enrol.dtype, "test": test.dtype})
+    except (Odd, pl.exceptions.PolarsError):
+        enrol.forget()
+        test.forget()
+        return parse_block(block, columns)
 
 
 def _whole_lines(stream, digest) -> Iterator[bytes]:
