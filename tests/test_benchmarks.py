@@ -86,6 +86,13 @@ def test_every_workload_runs_and_stands_in_the_results(tmp_path, speech_dir, pee
     assert float(plain.split()[0]) > 0.99999
     assert "WeSpeaker score.py + compute_metrics.py" in measured["sections"]["scoring"]["results"]
     assert "| AS-norm" not in text  # its aims are for cohorts of other sizes
+    assert str(tmp_path) not in text.partition("## Machine")[0]
+
+    result = run_benchmarks(tmp_path, "--quick", "--repeats", "1", "--only", "scoring", "--ways", "compute-metrics")
+    assert result.returncode == 0, result.stderr
+    again = json.loads((tmp_path / "work" / "measured.json").read_text(encoding="utf-8"))["sections"]
+    assert list(again["scoring"]["results"]) == ["compute-metrics alone"]
+    assert again["extraction"] == extraction  # as it was
 
 
 @pytest.mark.parametrize("options, code, message", [

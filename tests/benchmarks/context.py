@@ -26,9 +26,11 @@ class Context:
     backends: tuple[str, ...]
     cores: int
     quick: bool = False
+    ways: tuple[str, ...] = ()  # only those whose names hold one of these; none: all
 
     def run(self, contenders: Sequence[Contender], at_least: int = 1) -> dict:
         """The contenders side by side; what takes little time runs ``at_least`` so often."""
+        contenders = [c for c in contenders if not self.ways or any(word in c.name for word in self.ways)]
         if self.quick:
             contenders = [dataclasses.replace(contender, warm_up=(), env=dict(contender.env) | {"OMP_NUM_THREADS": 1})
                           for contender in contenders]

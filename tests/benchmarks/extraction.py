@@ -60,7 +60,7 @@ def bench_extraction(context: Context) -> Section:
              for name in ("wav.scp", "few.scp")]
     contenders = [*ours, Contender(PLAIN, plain[0], lambda: _fresh(out), plain[1]), *_peer_contenders(context)]
     results = context.run(contenders)
-    base = next(name for name in (WESPEAKER, PLAIN) if results.get(name, {}).get("wall_s"))
+    base = WESPEAKER if results.get(WESPEAKER, {}).get("wall_s") else PLAIN
     facts["default"] = f"speakerkit torch {'bfloat16' if device.cpu_has_bfloat16() else 'float32'}"
     columns = {
         "times real time": {name: f"{facts['audio_s'] / median(results, name):,.0f}" for name in results

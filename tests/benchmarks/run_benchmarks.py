@@ -73,6 +73,12 @@ def current_commit() -> str:
     return f"{name}{'+' * bool(git('status', '--porcelain', '--untracked-files=no'))}" if name else "unknown"
 
 
+def without_path(word: str) -> str:
+    """An option's value without where things lie on this machine."""
+    name, equals, value = word.rpartition("=")
+    return f"{name}{equals}DIR" if "/" in value else word
+
+
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, _, rest = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(description=summary, epilog=rest, allow_abbrev=False,
@@ -82,6 +88,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--speech-dir", type=Path, help="real recordings, DIR/SPEAKER/UTT.flac or .wav, 16 kHz")
     parser.add_argument("--utterances", type=int, help=f"how many of them (default: {Sizes.utterances})")
     parser.add_argument("--backends", default=",".join(BACKENDS), help="ours to run (default: all that are installed)")
+    parser.add_argument("--ways", default="", help="only ways whose names hold one of these words, joined by commas")
     parser.add_argument("--peer-python", type=Path, help="the interpreter of the peers' environment")
     parser.add_argument("--peer-dir", action="append", default=[], metavar="NAME=DIR",
                         help="a checkout: wespeaker=DIR or 3dspeaker=DIR")
@@ -114,13 +121,14 @@ def main(argv: list[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     peers = find_peers(args.peer_python.absolute() if args.peer_python else None, args.peer_dir)
     context = Context(folder, sizes, peers, args.repeats, args.speech_dir and args.speech_dir.resolve(),
-                      args.floor_dir and args.floor_dir.resolve(), tuple(args.backends.split(",")), cores, args.quick)
+                      args.floor_dir and args.floor_dir.resolve(), tuple(args.backends.split(",")), cores, args.quick,
+                      tuple(filter(None, args.ways.split(","))))
     machine, record = describe_machine(cores), folder / "measured.json"
     measured = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     if measured.get("machine") != machine:
         measured = {"machine": machine, "sections": {}}
     measured["peers"] = peers.describe()
-    command = f"run_benchmarks.py {shlex.join(argv if argv is not None else sys.argv[1:])}".strip()
+    command = f"run_benchmarks.py {shlex.join(map(without_path, sys.argv[1:] if argv is None else argv))}".strip()
     for name in args.only:
         print(name, file=sys.stderr, flush=True)
         if name == "limits":

@@ -70,7 +70,7 @@ def limits_table(limits: dict) -> str:
 def section_text(section: dict, limits: dict | None) -> str:
     """One workload: its notes and its table."""
     results, base = section["results"], section["base"]
-    if not results[base].get("wall_s"):
+    if not results.get(base, {}).get("wall_s"):
         base = next((name for name, row in results.items() if row.get("wall_s")), base)
     further = dict(section["columns"])
     share = _share_of_limit(section, limits)
