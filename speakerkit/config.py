@@ -235,6 +235,7 @@ class TrainingConfig:
     checkpoint_interval: int = 500  # steps
     valid_interval: int = 1000  # steps
     keep_checkpoints: int = 2
+    compile: bool = False  # torch.compile of the network's step: faster after a minute, needs a C++ compiler
 
     def __post_init__(self):
         _require(self.num_steps >= 0 and self.num_epochs > 0, "num_steps is negative or num_epochs not positive")

@@ -20,6 +20,7 @@ from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training import checkpoint, progress, schedules
 from speakerkit.training.checkpoint import TrainingState
 from speakerkit.training.chunks import TrainingBatches, start_worker
+from speakerkit.training.forward import Forward, make_forward
 from speakerkit.training.ranks import PeerLost, Ranks
 from speakerkit.training.teacher import teacher_loss
 from speakerkit.training.validation import ValidationSet, validation_metrics
@@ -48,6 +49,7 @@ class Run:
     targets: torch.Tensor | None = None  # (num_classes, embedding_dim): what the teacher says of each class
     initial: dict = field(default_factory=dict)  # name, SHA-256 of the model that training began with
     teacher: dict = field(default_factory=dict)  # its name, SHA-256, training data, licence
+    forward: Forward | None = None  # of the network in a step; None: as the state's network is written
     ranks: Ranks = field(default_factory=Ranks)  # this process among those that train together
 
     @property
@@ -129,8 +131,7 @@ def train_step(
     frozen = run.initial and share < config.head_only
     set_trainable(state.network, trunk=not frozen)
     with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
-        embedding = state.network(features)
-        output = state.network.classifier_input(embedding)
+        embedding, output = (run.forward or make_forward(state.network, False, run.device))(features)
     loss, accuracy = state.loss(output, labels, schedules.margin(share, run.system.loss))
     likeness = None
     if run.targets is not None:

@@ -23,6 +23,7 @@ from speakerkit.training.aam_softmax import AamSoftmax
 from speakerkit.training.chunks import TrainingBatches, person_of
 from speakerkit.training.finish import finish_network
 from speakerkit.training.followers import start_followers
+from speakerkit.training.forward import make_forward
 from speakerkit.training.optimiser import make_optimiser
 from speakerkit.training.progress import TrainingTable, draw_curve
 from speakerkit.training.sampling import BatchSampler
@@ -292,6 +293,7 @@ def _start(
         targets,
         initial,
         teacher,
+        make_forward(network, system.training.compile, device),
         group,
     )
     log.info(

@@ -1,0 +1,60 @@
+"""A compiled step computes what the plain one does, and where nothing can be compiled training goes on."""
+
+import logging
+
+import pytest
+import torch
+
+from speakerkit.io.audio import AudioOptions
+from speakerkit.models import model_file
+from speakerkit.models.resnet import initialise, make_network
+from speakerkit.training import forward, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def network(make_system):
+    system = make_system()
+    network = make_network(system.model, system.fbank.num_columns)
+    initialise(network, torch.Generator().manual_seed(1))
+    return network.train()
+
+
+def test_a_compiled_forward_and_its_gradient_are_the_plain_ones(network, monkeypatch):
+    """Traced and differentiated as torch.compile does; the C++ that inductor would write of it isn't compiled here."""
+    monkeypatch.setattr(forward, "BACKEND", "aot_eager")
+    features = torch.randn(4, 40, 24, generator=torch.Generator().manual_seed(2))
+    gradients = []
+    for is_compiled in (False, True):
+        network.zero_grad()
+        embedding, output = forward.make_forward(network, is_compiled, CPU)(features)
+        output.square().sum().backward()
+        gradients.append([embedding.detach(), *(p.grad.clone() for p in network.parameters())])
+    for plain, compiled in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, compiled, rtol=1e-4, atol=1e-5)
+
+
+def test_where_it_cannot_be_compiled_the_log_says_so_in_a_line(network, monkeypatch, caplog):
+    def refuse(*args, **options):
+        raise RuntimeError("no working C++ compiler\nwith more below")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    made = forward.make_forward(network, True, CPU)
+    assert caplog.messages == ["[training] compile: not here, steps are not compiled: RuntimeError: no working C++ "
+                               "compiler"]
+    assert made(torch.zeros(2, 40, 24))[0].shape == (2, 16)
+
+
+def test_a_run_is_compiled_where_it_is_asked_for(train_dir, make_system, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(forward, "BACKEND", "aot_eager")
+    caplog.set_level(logging.INFO)
+    shas = []
+    for name, chosen in (("plain", False), ("compiled", True)):
+        system = make_system(num_steps=2, average_from=1.0, compile=chosen)
+        options = train.TrainOptions(device="cpu", precision="float32", nj=1, show=False)
+        train.train_model(train_dir, tmp_path / name, system, options, AudioOptions(), lambda n: 0, {})
+        shas.append(model_file.load_model(tmp_path / name / "model.safetensors").network.state_dict())
+    for key, value in shas[0].items():
+        torch.testing.assert_close(shas[1][key], value, rtol=1e-3, atol=1e-4)
+    assert "not compiled" not in caplog.text
