@@ -235,6 +235,7 @@ class TrainingConfig:
     checkpoint_interval: int = 500  # steps
     valid_interval: int = 1000  # steps
     keep_checkpoints: int = 2
+    features_on: str = "workers"  # where recordings become features: workers, or device: batched, next to the network
     compile: bool = False  # torch.compile of the network's step: faster after a minute, needs a C++ compiler
 
     def __post_init__(self):
@@ -256,6 +257,10 @@ class TrainingConfig:
         _require(
             self.weight_decay >= 0 and self.l2 >= 0 and self.gradient_clip >= 0,
             "weight_decay, l2 and gradient_clip must not be negative",
+        )
+        _require(
+            self.features_on in ("workers", "device"),
+            f"features_on is '{self.features_on}'; want workers or device",
         )
         _require(0 <= self.head_only < 1, f"head_only {self.head_only} is outside 0..1")
         _require(0 <= self.wccn <= 100, f"wccn {self.wccn} is outside 0..100")

@@ -224,13 +224,20 @@ class TrainingBatches(torch.utils.data.Dataset):
 
     MOST_BAD_IN_A_ROW = 20
 
-    def __init__(self, chunks: FeatureChunks | WaveChunks, sampler, mean_norm: bool, places: range | None = None):
-        self.chunks, self.sampler, self.mean_norm = chunks, sampler, mean_norm
+    def __init__(
+        self,
+        chunks: FeatureChunks | WaveChunks,
+        sampler,
+        mean_norm: bool,
+        places: range | None = None,
+        as_samples: bool = False,
+    ):
+        self.chunks, self.sampler, self.mean_norm, self.as_samples = chunks, sampler, mean_norm, as_samples
         self.places = range(sampler.batch_size) if places is None else places
 
     def of_places(self, places: range) -> "TrainingBatches":
         """The same batches, of each only the items at these places: as they are in the whole."""
-        return TrainingBatches(self.chunks, self.sampler, self.mean_norm, places)
+        return TrainingBatches(self.chunks, self.sampler, self.mean_norm, places, self.as_samples)
 
     def __getitem__(self, step: int):
         try:
@@ -239,7 +246,7 @@ class TrainingBatches(torch.utils.data.Dataset):
             return error
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, list]:
-        """This process's part of a step's batch.
+        """This process's part of a step's batch; with ``as_samples`` (batch, num_samples) and warps, in bins' place.
 
         Raises:
             DataError: nothing that is drawn can be read.
@@ -252,10 +259,14 @@ class TrainingBatches(torch.utils.data.Dataset):
             item, chunk = self._read(int(items[index]), generator, bad)
             chunks.append(chunk)
             labels.append(self.chunks.labels[item])
+        classes = torch.from_numpy(np.array(labels))
+        if self.as_samples:
+            warps = tuple(chunk.warp for chunk in chunks)
+            return (torch.from_numpy(np.stack([chunk.samples for chunk in chunks])), warps), classes, bad
         features = self.chunks.fbanks(chunks)
         if self.mean_norm:
             features -= features.mean(axis=1, keepdims=True)
-        return torch.from_numpy(features), torch.from_numpy(np.array(labels)), bad
+        return torch.from_numpy(features), classes, bad
 
     def _read(self, item: int, generator: np.random.Generator, bad: list) -> tuple:
         for _ in range(self.MOST_BAD_IN_A_ROW):

@@ -42,7 +42,7 @@ def _set_batch_norm(network: nn.Module, run: Run) -> None:
     network.train()
     for features, _, _ in read_batches(run, run.num_steps, run.num_steps + BATCH_NORM_BATCHES, whole=True):
         with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
-            network.classifier_input(network(features.to(run.device)))
+            network.classifier_input(network(features))
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum
 
@@ -55,6 +55,6 @@ def _embed_batches(network: nn.Module, run: Run) -> tuple[np.ndarray, np.ndarray
     embeddings, labels = [], []
     for features, classes, _ in read_batches(run, first, first + count, whole=True):
         with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
-            embeddings.append(network(features.to(run.device)).float().cpu().numpy())
-        labels.append(classes.numpy())
+            embeddings.append(network(features).float().cpu().numpy())
+        labels.append(classes.cpu().numpy())
     return np.concatenate(embeddings), np.concatenate(labels)

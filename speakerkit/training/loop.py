@@ -19,7 +19,8 @@ from speakerkit.io import files
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training import checkpoint, progress, schedules
 from speakerkit.training.checkpoint import TrainingState
-from speakerkit.training.chunks import TrainingBatches, start_worker
+from speakerkit.training.chunks import TrainingBatches
+from speakerkit.training.feeding import feed
 from speakerkit.training.forward import Forward, make_forward
 from speakerkit.training.ranks import PeerLost, Ranks
 from speakerkit.training.teacher import teacher_loss
@@ -63,28 +64,13 @@ class Run:
 
 
 def read_batches(run: Run, first: int, last: int, whole: bool = False) -> Iterator[tuple]:
-    """Batches of steps first..last - 1, in order, made ahead by worker processes.
+    """``feeding.feed`` of steps first..last - 1.
 
     Args:
         whole: all of each batch instead of this process's share.
-
-    Raises:
-        DataError, MachineError: what went wrong where they are made.
     """
     places = range(run.system.training.batch_size) if whole else run.ranks.share(run.system.training.batch_size)
-    loader = torch.utils.data.DataLoader(
-        run.batches.of_places(places),
-        batch_size=None,
-        sampler=range(first, last),
-        num_workers=run.num_workers,
-        worker_init_fn=start_worker,
-        pin_memory=run.device.type == "cuda",
-        **({"prefetch_factor": 4} if run.num_workers else {}),
-    )
-    for batch in loader:
-        if isinstance(batch, Exception):
-            raise batch
-        yield batch
+    return feed(run.batches.of_places(places), first, last, run.num_workers, run.device)
 
 
 class _StopFlag:
@@ -243,8 +229,7 @@ def run_steps(state: TrainingState, run: Run, table: progress.TrainingTable | No
         while state.step < run.num_steps and not stopped:
             asked = time.monotonic()
             features, labels, bad = next(batches)
-            features = features.to(run.device, non_blocking=True)
-            labels, waited = labels.to(run.device, non_blocking=True), time.monotonic() - asked
+            waited = time.monotonic() - asked
             stopped, some_bad = run.ranks.any_of(bool(stop.received), bool(bad))
             if some_bad:
                 _note_bad(state, run, run.ranks.gather(bad))

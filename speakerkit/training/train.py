@@ -21,6 +21,7 @@ from speakerkit.models.resnet import initialise, make_network
 from speakerkit.training import checkpoint, loop, ranks, setup
 from speakerkit.training.aam_softmax import AamSoftmax
 from speakerkit.training.chunks import TrainingBatches, person_of
+from speakerkit.training.feeding import check_features_on
 from speakerkit.training.finish import finish_network
 from speakerkit.training.followers import start_followers
 from speakerkit.training.forward import make_forward
@@ -131,6 +132,7 @@ def _train(
     if bool(options.teacher) != (system.loss.teacher_weight > 0):
         raise ConfigError("--teacher and a [loss] teacher_weight above 0 go together")
     chunks = setup.make_chunks(train_dir, system, audio_options, bad, options.show, options.random_channel)
+    check_features_on(chunks, system.training.features_on)
     bad.judge(len(chunks.utt_ids) + len(bad.rows), allowed_bad, options.rerun)
     size = launched.size if launched else _count_processes(folder, system, options)
     ranks.check_share(size, system.training.batch_size)
@@ -280,7 +282,7 @@ def _start(
     run = loop.Run(
         system,
         count_steps(system, len(chunks.labels)),
-        TrainingBatches(chunks, sampler, system.model.mean_norm),
+        TrainingBatches(chunks, sampler, system.model.mean_norm, as_samples=system.training.features_on == "device"),
         folder,
         device,
         precision,
