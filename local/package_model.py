@@ -63,7 +63,7 @@ def describe_trials(name: str, result: dict) -> str:
 def package(args: argparse.Namespace) -> None:
     from speakerkit.io.files import write_text
     from speakerkit.models import model_file
-    from speakerkit.models.resnet import count_parameters
+    from speakerkit.models.networks import count_parameters
 
     model = model_file.load_model(args.model)
     results = {name: read_json(path) for name, path in args.result or ()}

@@ -126,6 +126,7 @@ ARCHITECTURES = {
     "resnet221": (32, (6, 16, 48, 3), 256),
     "resnet293": (32, (10, 20, 64, 3), 256),
     "resnet34_reference": (32, (3, 4, 6, 3), 256),
+    "resnet34_sp_l2reg": (32, (3, 4, 6, 3), 256),
     "resnet_speechbrain": (128, (3, 4, 6, 3), 256),
     "campplus": (32, (12, 24, 16), 192),
     "ecapa": (512, (3,), 192),
@@ -134,9 +135,10 @@ ARCHITECTURES = {
     "eres2net_huge": (64, (3, 4, 6, 3), 192),
     "eres2netv2": (64, (3, 4, 6, 3), 192),
     "eres2netv2_w24s4ep4": (64, (3, 4, 6, 3), 192),
+    "res2net": (32, (3, 4, 6, 3), 192),
 }
 # What a network's parts need: ECAPA splits its channels in eight, ERes2Net's attention has a quarter of a part's.
-WIDTH_MULTIPLES = {"ecapa": 8, "eres2net": 4}
+WIDTH_MULTIPLES = {"ecapa": 8, "eres2net": 4, "res2net": 2}
 COUNT_WORDS = {1: "one number", 3: "three numbers", 4: "four numbers"}
 
 
@@ -145,9 +147,10 @@ class ModelConfig:
     """A network and what is done to its features.
 
     ``resnet18`` to ``resnet293`` are WeSpeaker's and 3D-Speaker's (statistics over time), ``resnet34_reference``
-    the published CN-Celeb model's (pre-activation, statistics over time and frequency), ``resnet_speechbrain``
+    the published CN-Celeb model's (pre-activation, statistics over time and frequency), ``resnet34_sp_l2reg`` its
+    sibling's (a layer over all frequencies, statistics over time), ``resnet_speechbrain``
     SpeechBrain's; ``ecapa`` is WeSpeaker's form, ``ecapa_speechbrain`` SpeechBrain's and 3D-Speaker's;
-    ``campplus`` and ``eres2net...`` are 3D-Speaker's. What isn't given takes the architecture's own value.
+    ``campplus``, ``eres2net...`` and ``res2net`` are 3D-Speaker's. What isn't given takes the architecture's own value.
     """
 
     architecture: str = "resnet34"
@@ -155,7 +158,7 @@ class ModelConfig:
     # resnet, eres2net: of the first stage; campplus: of the 2-D head and of a dense layer; ecapa: of all layers
     base_channels: int | None = None
     num_blocks: tuple[int, ...] | None = None  # residual blocks or dense layers of each stage; ecapa: blocks
-    two_embedding_layers: bool = False  # resnet18 to 293: ReLU, batch norm and a second layer, as in 3D-Speaker
+    two_embedding_layers: bool = False  # resnet18 to 293, (e)res2net: ReLU, batch norm, a second layer
     pooled_channels: int = 0  # ecapa: channels that are pooled; 0 takes three times the others, at most 1536 in ecapa
     global_context: bool = True  # ecapa: attention also sees the utterance's mean and deviation
     std_floor: float = 1e-7  # added to the variance; reference: its smallest value

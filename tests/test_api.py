@@ -23,7 +23,7 @@ from speakerkit.errors import BatchError, ConfigError, DataError, DataErrors, Re
 from speakerkit.features.resample import resample
 from speakerkit.io import ark
 from speakerkit.jobs.verification import Verification
-from speakerkit.models import model_file, resnet
+from speakerkit.models import model_file, networks
 from speakerkit.scoring.cosine import cosine_score
 
 
@@ -34,8 +34,8 @@ def write_model(tmp_path_factory):
     def write(seed=1, name="small", **facts):
         config = ModelConfig(base_channels=4, num_blocks=(1, 1, 1, 1), embedding_dim=16)
         fbank = FbankConfig(num_mel_bins=24)
-        network = resnet.make_network(config, fbank.num_columns)
-        resnet.initialise(network, torch.Generator().manual_seed(seed))
+        network = networks.make_network(config, fbank.num_columns)
+        networks.initialise(network, torch.Generator().manual_seed(seed))
         path = folder / f"{name}.safetensors"
         model_file.save_model(path, network.eval(), model_file.ModelInfo(name, config, fbank, **facts))
         return path

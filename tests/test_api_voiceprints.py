@@ -15,7 +15,7 @@ from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import DataError, DataErrors, MachineError, RecordingError
 from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
 from speakerkit.jobs.voiceprints import Voiceprints, identify
-from speakerkit.models import model_file, resnet
+from speakerkit.models import model_file, networks
 from speakerkit.scoring.cosine import cosine_score
 
 
@@ -28,8 +28,8 @@ def load(tmp_path_factory):
     def make(seed=1, threshold=0.5):
         config = ModelConfig(base_channels=4, num_blocks=(1, 1, 1, 1), embedding_dim=16)
         fbank = FbankConfig(num_mel_bins=24)
-        network = resnet.make_network(config, fbank.num_columns)
-        resnet.initialise(network, torch.Generator().manual_seed(seed))
+        network = networks.make_network(config, fbank.num_columns)
+        networks.initialise(network, torch.Generator().manual_seed(seed))
         path = folder / f"{seed}-{threshold}.safetensors"
         info = model_file.ModelInfo(f"m{seed}", config, fbank, threshold=threshold)
         model_file.save_model(path, network.eval(), info)

@@ -20,11 +20,12 @@ from speakerkit.inference import resnet_graph, tdnn_graph
 from speakerkit.models import model_file, onnx_file
 from speakerkit.models.campplus import CamPlusPlus
 from speakerkit.models.ecapa import Ecapa
-from speakerkit.models.eres2net import ERes2Net
+from speakerkit.models.eres2net import ERes2Net, Res2Net
 from speakerkit.models.folding import fold_batch_norm
 from speakerkit.models.golden import golden_embedding
 from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json
-from speakerkit.models.resnet import ReferenceResNet34, ResNet, count_parameters
+from speakerkit.models.networks import count_parameters
+from speakerkit.models.resnet import ReferenceResNet34, ResNet
 from speakerkit.models.resnet_speechbrain import SpeechBrainResNet
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ GRAPHS = {
     ReferenceResNet34: resnet_graph.add_resnet,
     SpeechBrainResNet: resnet_graph.add_speechbrain_resnet,
     ERes2Net: resnet_graph.add_eres2net,
+    Res2Net: resnet_graph.add_res2net,
     Ecapa: tdnn_graph.add_ecapa,
     CamPlusPlus: tdnn_graph.add_campplus,
 }

@@ -26,7 +26,7 @@ from speakerkit.inference.graph_layers import (
     residual_block,
 )
 from speakerkit.models.blocks import BottleneckBlock, ResidualBlock
-from speakerkit.models.eres2net import MOST_ACTIVATION, AttentiveFusion, ERes2Net, Res2Block
+from speakerkit.models.eres2net import MOST_ACTIVATION, AttentiveFusion, ERes2Net, Res2Block, Res2Net
 from speakerkit.models.resnet import ReferenceResNet34, ResNet
 from speakerkit.models.resnet_speechbrain import PreActivationBlock, SpeechBrainResNet
 
@@ -39,12 +39,17 @@ def add_resnet(graph: GraphBuilder, network: ResNet | ReferenceResNet34) -> None
     graph.add("Identity", x, output=FRAME_OUTPUTS)
     if isinstance(network, ReferenceResNet34):
         pool_over_time_and_frequency(graph, steps, network.std_floor)
+        linear(graph, STATISTICS, network.embedding, EMBEDDING)
     else:
         pool_over_time(graph, FRAME_OUTPUTS, steps, network.std_floor)
-    second = getattr(network, "second", None) if isinstance(network, ResNet) else None
-    x = linear(graph, STATISTICS, network.embedding, EMBEDDING if second is None else "")
-    if second is not None:
-        activation, norm, layer = second
+        _project(graph, network)
+
+
+def _project(graph: GraphBuilder, network: ResNet) -> None:
+    """One embedding layer or two."""
+    x = linear(graph, STATISTICS, network.embedding, EMBEDDING if network.second is None else "")
+    if network.second is not None:
+        activation, norm, layer = network.second
         assert isinstance(activation, nn.ReLU)
         linear(graph, batch_norm(graph, graph.add("Relu", x), norm), layer, EMBEDDING)
 
@@ -69,7 +74,7 @@ def add_eres2net(graph: GraphBuilder, network: ERes2Net) -> None:
     fused = before = None
     for index, block in enumerate(trunk.blocks):
         steps = steps if block.stride == 1 else steps.halved()
-        x = _res2_block(graph, x, steps, block)
+        x = _res2_block(graph, x, None, steps, block)
         if index not in trunk.ends:
             continue
         stage = trunk.ends.index(index) - trunk.first_fused
@@ -79,9 +84,19 @@ def add_eres2net(graph: GraphBuilder, network: ERes2Net) -> None:
             fused = _fuse(graph, x, conv3x3(graph, fused, before, trunk.downsamples[stage - 1]),
                           trunk.fusions[stage - 1])
         before = steps
-    graph.add("Identity", fused, output=CONVOLVED)
+    _pool_convolved(graph, fused, steps, network)
+
+
+def add_res2net(graph: GraphBuilder, network: Res2Net) -> None:
+    """The same of Res2Net."""
+    x, steps = _trunk(graph, network.trunk)
+    _pool_convolved(graph, x, steps, network)
+
+
+def _pool_convolved(graph: GraphBuilder, x: str, steps: Steps, network: ResNet) -> None:
+    graph.add("Identity", x, output=CONVOLVED)
     pool_over_time(graph, CONVOLVED, steps.of(CONVOLVED), network.std_floor)
-    linear(graph, STATISTICS, network.embedding, EMBEDDING)
+    _project(graph, network)
 
 
 def _stem(graph: GraphBuilder, trunk: nn.Module, steps: Steps) -> str:
@@ -124,7 +139,8 @@ def _pre_activation_block(graph: GraphBuilder, x: str, steps: Steps, after: Step
     return graph.add("Add", x, shortcut)
 
 
-def _res2_block(graph: GraphBuilder, x: str, steps: Steps, block: Res2Block) -> str:
+def _res2_block(graph: GraphBuilder, x: str, before: Steps | None, steps: Steps, block: Res2Block) -> str:
+    del before
     strides = (block.stride, block.stride)
     shortcut = project_shortcut(graph, x, block, strides)
     x = _clipped(graph, batch_norm(graph, convolve(graph, x, block.conv1, strides), block.norm1))
@@ -136,6 +152,8 @@ def _res2_block(graph: GraphBuilder, x: str, steps: Steps, block: Res2Block) -> 
         elif outputs:
             chunk = _fuse(graph, outputs[-1], chunk, block.fusions[index - 1])
         outputs.append(_clipped(graph, batch_norm(graph, conv3x3(graph, chunk, steps, part), norm)))
+    if (convolved := width * len(block.parts)) < block.conv3.in_channels:
+        outputs.append(graph.add("Slice", x, [convolved], [block.conv3.in_channels], [1]))
     x = batch_norm(graph, convolve(graph, graph.add("Concat", *outputs, axis=1), block.conv3), block.norm3)
     return _clipped(graph, graph.add("Add", x, shortcut))
 
@@ -154,4 +172,4 @@ def _fuse(graph: GraphBuilder, x: str, y: str, fusion: AttentiveFusion) -> str:
 
 
 BLOCKS: dict[type, Callable] = {ResidualBlock: residual_block, BottleneckBlock: _bottleneck_block,
-                                PreActivationBlock: _pre_activation_block}
+                                PreActivationBlock: _pre_activation_block, Res2Block: _res2_block}

@@ -11,6 +11,7 @@ from torch import nn
 from speakerkit.config import ModelConfig
 from speakerkit.models.blocks import Conv3x3, ResidualBlock, at_least_float32, halved
 from speakerkit.models.pooling import pool_over_time
+from speakerkit.models.speaker_network import SpeakerNetwork
 from speakerkit.models.time_convolution import TimeConv, mean_over_time, segment_means
 
 SEGMENT_STEPS = 100  # of 20 ms: the stretch whose mean a mask sees besides the whole utterance's
@@ -106,7 +107,7 @@ class DenseTrunk(nn.Module):
         return F.relu(self.norm(x)), lengths
 
 
-class CamPlusPlus(nn.Module):
+class CamPlusPlus(SpeakerNetwork):
     """CAM++; the embedding is the last layer's output after a batch norm without weights."""
 
     convolutional = ("head",)  # the dense trunk in bfloat16 too would leave 0.9987 of the published model's cosine
@@ -120,29 +121,19 @@ class CamPlusPlus(nn.Module):
         self.embedding = nn.Linear(2 * self.trunk.out_channels, config.embedding_dim, bias=False)
         self.embedding_norm = nn.BatchNorm1d(config.embedding_dim, affine=False)
 
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings.
+    def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
+        """What is pooled, (batch, channels, steps), and its valid steps; a step is 2 frames."""
+        return self.trunk(at_least_float32(self.head(features, lengths)), lengths)
 
-        Args:
-            features: (batch, num_frames, num_mel_bins), at least one frame.
-            lengths: (batch,) int64 valid frames of a padded batch, or None.
+    def statistics(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        """(batch, 2 * channels) means and deviations of ``frame_outputs``."""
+        return pool_over_time(x.unsqueeze(3), lengths, self.std_floor)
 
-        Returns:
-            (batch, embedding_dim) float32, not length-normalised.
-        """
-        x, lengths = self.trunk(at_least_float32(self.head(features, lengths)), lengths)
-        return self.embedding_norm(self.embedding(pool_over_time(x.unsqueeze(3), lengths, self.std_floor)))
-
-    @property
-    def last_layer(self) -> nn.Linear:
-        """The layer whose output, normalised by ``last_norm``, is the embedding."""
-        return self.embedding
+    def project(self, statistics: torch.Tensor) -> torch.Tensor:
+        """(batch, embedding_dim) of pooled statistics."""
+        return self.embedding_norm(self.embedding(statistics))
 
     @property
     def last_norm(self) -> nn.BatchNorm1d:
         """The batch norm behind the last layer."""
         return self.embedding_norm
-
-    def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
-        """What the margin softmax sees while training: the embedding itself."""
-        return embedding

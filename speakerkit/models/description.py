@@ -64,7 +64,7 @@ def _golden_cosine(path: Path, info: ModelInfo) -> float:
 
 
 def _network_facts(model: ModelConfig, fbank: FbankConfig, num_classes: int | None) -> dict:
-    from speakerkit.models.resnet import count_parameters, make_network
+    from speakerkit.models.networks import count_parameters, make_network
 
     num_parameters, num_values = count_parameters(make_network(model, fbank.num_columns))
     facts = {"architecture": model.architecture, "embedding_dim": model.embedding_dim,

@@ -15,6 +15,7 @@ from torch import nn
 from speakerkit.config import ModelConfig
 from speakerkit.models.blocks import at_least_float32
 from speakerkit.models.pooling import pool_by_attention, pool_over_time
+from speakerkit.models.speaker_network import SpeakerNetwork
 from speakerkit.models.time_convolution import ReflectConv, TimeConv, mean_over_time
 
 PARTS = 8  # of a Res2 block
@@ -89,7 +90,7 @@ class Attention(nn.Module):
         return self.excite(squeezed.tanh())
 
 
-class Ecapa(nn.Module):
+class Ecapa(SpeakerNetwork):
     """ECAPA-TDNN: a TDNN layer, SE-Res2 blocks of growing dilation, their outputs together, attentive statistics."""
 
     convolutional = ("stem", "blocks")
@@ -111,33 +112,20 @@ class Ecapa(nn.Module):
         self.pooled_norm = nn.BatchNorm1d(2 * pooled)
         self.embedding = nn.Linear(2 * pooled, config.embedding_dim)
 
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings.
-
-        Args:
-            features: (batch, num_frames, num_mel_bins), at least one frame.
-            lengths: (batch,) int64 valid frames of a padded batch, or None.
-
-        Returns:
-            (batch, embedding_dim) float32, not length-normalised.
-        """
+    def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
+        """What is pooled, (batch, channels, num_frames), and its valid frames."""
         x = self.stem(features.transpose(1, 2), lengths)
         outputs = []
         for block in self.blocks:
             x = block(x, lengths)
             outputs.append(x)
         x = F.relu(self.aggregate(at_least_float32(torch.cat(outputs, dim=1))))
-        if self.aggregate_norm is not None:
-            x = self.aggregate_norm(x)
-        return self.embedding(self.pooled_norm(
-            pool_by_attention(x, self.attention(x, lengths), lengths, self.std_floor)
-        ))
+        return x if self.aggregate_norm is None else self.aggregate_norm(x), lengths
 
-    @property
-    def last_layer(self) -> nn.Linear:
-        """The layer whose output is the embedding."""
-        return self.embedding
+    def statistics(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        """(batch, 2 * channels) weighted means and deviations of ``frame_outputs``."""
+        return pool_by_attention(x, self.attention(x, lengths), lengths, self.std_floor)
 
-    def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
-        """What the margin softmax sees while training: the embedding itself."""
-        return embedding
+    def project(self, statistics: torch.Tensor) -> torch.Tensor:
+        """(batch, embedding_dim) of pooled statistics."""
+        return self.embedding(self.pooled_norm(statistics))

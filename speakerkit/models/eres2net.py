@@ -1,17 +1,19 @@
-"""ERes2Net and ERes2NetV2, 3D-Speaker's: Res2 blocks whose parts and stages are fused by attention.
+"""ERes2Net and ERes2NetV2, 3D-Speaker's: Res2 blocks whose parts and stages are fused by attention; plain Res2Net.
 
 Chen et al., "An Enhanced Res2Net with Local and Global Feature Fusion for Speaker Verification",
-Interspeech 2023 (arXiv:2305.12838); "ERes2NetV2", Interspeech 2024 (arXiv:2406.02167).
+Interspeech 2023 (arXiv:2305.12838); "ERes2NetV2", Interspeech 2024 (arXiv:2406.02167). Zhou et al., "ResNeXt
+and Res2Net Structures for Speaker Verification", SLT 2021 (arXiv:2007.02480).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
 from speakerkit.config import ModelConfig
 from speakerkit.models.blocks import Conv3x3, ResidualTrunk, halved
-from speakerkit.models.pooling import pool_over_time
+from speakerkit.models.resnet import ResNet
 
 MOST_ACTIVATION = 20.0  # at which the blocks' ReLUs saturate
 
@@ -24,6 +26,7 @@ class Shape:
     parts: int
     expansion: int  # of a block's output over the stage's width
     fused_stages: tuple[int, ...]  # stages whose output joins the last one's, from below
+    last_passes: bool = False  # a block's last part isn't convolved
 
 
 SHAPES = {
@@ -31,6 +34,7 @@ SHAPES = {
     "eres2net_huge": Shape(24, 3, 4, (0, 1, 2)),
     "eres2netv2": Shape(26, 2, 2, (2,)),
     "eres2netv2_w24s4ep4": Shape(24, 4, 4, (2,)),
+    "res2net": Shape(32, 2, 2, (), last_passes=True),
 }
 
 
@@ -66,8 +70,9 @@ class Res2Block(nn.Module):
         self.stride = self.time_stride = stride
         self.conv1 = nn.Conv2d(in_channels, part * shape.parts, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(part * shape.parts)
-        self.parts = nn.ModuleList(Conv3x3(part, part) for _ in range(shape.parts))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(part) for _ in range(shape.parts))
+        convolved = shape.parts - shape.last_passes
+        self.parts = nn.ModuleList(Conv3x3(part, part) for _ in range(convolved))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(part) for _ in range(convolved))
         self.fusions = nn.ModuleList(AttentiveFusion(part) for _ in range(shape.parts - 1)) if fused else None
         self.conv3 = nn.Conv2d(part * shape.parts, out_channels, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(out_channels)
@@ -88,13 +93,14 @@ class Res2Block(nn.Module):
         x = x[:, :, :: self.stride, :: self.stride]  # not by the convolutions: see ResidualBlock
         lengths = halved(lengths, self.stride)
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        chunks = clipped_relu(self.norm1(self.conv1(x))).chunk(len(self.parts), dim=1)
+        chunks = clipped_relu(self.norm1(self.conv1(x))).split(self.parts[0].in_channels, dim=1)
         outputs = []
-        for index, (chunk, part, norm) in enumerate(zip(chunks, self.parts, self.norms, strict=True)):
+        for index, (chunk, part, norm) in enumerate(zip(chunks, self.parts, self.norms, strict=False)):
             if outputs:
                 before = outputs[-1]
                 chunk = before + chunk if self.fusions is None else self.fusions[index - 1](before, chunk)
             outputs.append(clipped_relu(norm(part(chunk, lengths))))
+        outputs += chunks[len(self.parts):]  # what passes
         return clipped_relu(self.norm3(self.conv3(torch.cat(outputs, dim=1))) + shortcut)
 
 
@@ -131,36 +137,21 @@ class FusedTrunk(ResidualTrunk):
         return fused, lengths
 
 
-class ERes2Net(nn.Module):
-    """ERes2Net: the fused stages, statistics over time, one embedding layer."""
+class ERes2Net(ResNet):
+    """ERes2Net: the fused stages, statistics over time, one or two embedding layers."""
 
-    convolutional = ("trunk",)
+    @staticmethod
+    def make_trunk(config: ModelConfig) -> FusedTrunk:
+        """From features to (batch, channels, steps, freq), a step of 8 frames."""
+        return FusedTrunk(config, SHAPES[config.architecture])
 
-    def __init__(self, config: ModelConfig, num_mel_bins: int):
-        super().__init__()
-        self.std_floor = config.std_floor
-        self.trunk = FusedTrunk(config, SHAPES[config.architecture])
-        bins = -(-num_mel_bins // 8)
-        self.embedding = nn.Linear(2 * self.trunk.out_channels * bins, config.embedding_dim)
 
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings.
+class Res2Net(ResNet):
+    """Res2 blocks alone, of which the last part passes unchanged; statistics over time (WeSpeaker, 3D-Speaker)."""
 
-        Args:
-            features: (batch, num_frames, num_mel_bins), at least one frame.
-            lengths: (batch,) int64 valid frames of a padded batch, or None.
-
-        Returns:
-            (batch, embedding_dim) float32, not length-normalised.
-        """
-        x, lengths = self.trunk(features, lengths)
-        return self.embedding(pool_over_time(x, lengths, self.std_floor))
-
-    @property
-    def last_layer(self) -> nn.Linear:
-        """The layer whose output is the embedding."""
-        return self.embedding
-
-    def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
-        """What the margin softmax sees while training: the embedding itself."""
-        return embedding
+    @staticmethod
+    def make_trunk(config: ModelConfig) -> ResidualTrunk:
+        """From features to (batch, channels, steps, freq), a step of 8 frames."""
+        shape = SHAPES[config.architecture]
+        make_block = partial(Res2Block, shape=shape, fused=False)
+        return ResidualTrunk(config.base_channels, config.num_blocks, make_block, expansion=shape.expansion)

@@ -16,7 +16,7 @@ from speakerkit.errors import DataError
 from speakerkit.io import output
 from speakerkit.models.golden import compare_golden, golden_embedding
 from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json, find_model, read_info, sha256_of
-from speakerkit.models.resnet import make_network
+from speakerkit.models.networks import make_network
 
 __all__ = [
     "ModelInfo", "SpeakerModel", "check_golden", "copy_with_calibration", "find_model", "hash_weights", "load_model",

@@ -11,11 +11,12 @@ from speakerkit.config import ModelConfig
 NETWORKS = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet221", "resnet293"),
                     ("resnet", "ResNet")),
-    "resnet34_reference": ("resnet", "ReferenceResNet34"),
+    **dict.fromkeys(("resnet34_reference", "resnet34_sp_l2reg"), ("resnet", "ReferenceResNet34")),
     "resnet_speechbrain": ("resnet_speechbrain", "SpeechBrainResNet"),
     "campplus": ("campplus", "CamPlusPlus"),
     **dict.fromkeys(("ecapa", "ecapa_speechbrain"), ("ecapa", "Ecapa")),
     **dict.fromkeys(("eres2net", "eres2net_huge", "eres2netv2", "eres2netv2_w24s4ep4"), ("eres2net", "ERes2Net")),
+    "res2net": ("eres2net", "Res2Net"),
 }
 
 

@@ -1,8 +1,7 @@
-"""ResNet speaker networks: features -> embedding.
+"""ResNet speaker networks.
 
 ``ResNet`` is WeSpeaker's and 3D-Speaker's of 18 to 293 layers, ``ReferenceResNet34`` the published CN-Celeb model's
-(FunASR, 5.60 M values). Both work on (batch, num_frames, num_mel_bins) and are exact in padded
-batches: given ``lengths``, an utterance's embedding is the one it has alone.
+(FunASR, 5.60 M values) and its sibling's.
 """
 
 from functools import partial
@@ -13,26 +12,18 @@ from torch import nn
 
 from speakerkit.config import ModelConfig
 from speakerkit.models.blocks import BottleneckBlock, ResidualBlock, ResidualTrunk
-from speakerkit.models.networks import count_parameters, initialise, make_network
 from speakerkit.models.pooling import pool_over_time, pool_over_time_and_frequency
+from speakerkit.models.speaker_network import SpeakerNetwork
 
-__all__ = ["ReferenceResNet34", "ResNet", "count_parameters", "initialise", "make_network"]
 
-
-class ResNet(nn.Module):
+class ResNet(SpeakerNetwork):
     """Post-activation trunk of basic blocks or, from 50 layers on, bottleneck blocks; statistics over time,
     one or two embedding layers."""
-
-    convolutional = ("trunk",)  # the parts before pooling: where nearly all arithmetic is
 
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
         self.std_floor = config.std_floor
-        if config.architecture in ("resnet18", "resnet34"):
-            make_block, expansion = partial(ResidualBlock, pre_activation=False, norm=nn.BatchNorm2d), 1
-        else:
-            make_block, expansion = BottleneckBlock, BottleneckBlock.expansion
-        self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, make_block, expansion=expansion)
+        self.trunk = self.make_trunk(config)
         bins = -(-num_mel_bins // 8)
         self.embedding = nn.Linear(2 * self.trunk.out_channels * bins, config.embedding_dim)
         self.second = None
@@ -43,21 +34,14 @@ class ResNet(nn.Module):
                 nn.Linear(config.embedding_dim, config.embedding_dim),
             )
 
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings.
-
-        Args:
-            features: (batch, num_frames, num_mel_bins), at least one frame.
-            lengths: (batch,) int64 valid frames of a padded batch, or None.
-
-        Returns:
-            (batch, embedding_dim) float32, not length-normalised.
-        """
-        return self.project(self.statistics(*self.frame_outputs(features, lengths)))
-
-    def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
-        """What is pooled, (batch, channels, steps, freq), and its valid steps; a step is 8 frames."""
-        return self.trunk(features, lengths)
+    @staticmethod
+    def make_trunk(config: ModelConfig) -> ResidualTrunk:
+        """From features to (batch, channels, steps, freq), a step of 8 frames."""
+        if config.architecture in ("resnet18", "resnet34"):
+            make_block = partial(ResidualBlock, pre_activation=False, norm=nn.BatchNorm2d)
+            return ResidualTrunk(config.base_channels, config.num_blocks, make_block)
+        return ResidualTrunk(config.base_channels, config.num_blocks, BottleneckBlock,
+                             expansion=BottleneckBlock.expansion)
 
     def statistics(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """(batch, 2 * channels * freq) means and deviations of ``frame_outputs``."""
@@ -73,38 +57,31 @@ class ResNet(nn.Module):
         """The layer whose output is the embedding."""
         return self.embedding if self.second is None else self.second[-1]
 
-    def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
-        """What the margin softmax sees while training: the embedding itself."""
-        return embedding
 
-
-class ReferenceResNet34(nn.Module):
+class ReferenceResNet34(SpeakerNetwork):
     """The published network, exactly: pre-activation blocks, "same" padding, batch norm eps 1e-3.
 
     The embedding is the first dense layer's output before its ReLU; two more layers lie between
-    it and the classifier, so it never was the vector whose angle was trained.
+    it and the classifier, so it never was the vector whose angle was trained. In its sibling ("sp_l2reg") the layer
+    before pooling sees all frequencies of a step at once, and what is pooled has none left.
     """
 
     convolutional = ("trunk", "dense", "dense_norm")
 
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
-        del num_mel_bins  # frequency is pooled away: any number of bins fits
         self.std_floor = config.std_floor
         norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.5)
         make_block = partial(ResidualBlock, pre_activation=True, norm=norm)
         self.trunk = ResidualTrunk(config.base_channels, config.num_blocks, make_block, norm)
         channels, dim = self.trunk.out_channels, config.embedding_dim
-        self.dense = nn.Conv2d(channels, channels, 1)
+        bins = -(-num_mel_bins // 8) if config.architecture == "resnet34_sp_l2reg" else 1
+        self.dense = nn.Conv2d(channels, channels, (1, bins))
         self.dense_norm = norm(channels)
         self.embedding = nn.Linear(2 * channels, dim)
         self.embedding_norm = nn.BatchNorm1d(dim, eps=1e-3, momentum=0.5)
         self.second = nn.Linear(dim, dim)
         self.second_norm = nn.BatchNorm1d(dim, eps=1e-3, momentum=0.5)
-
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings; arguments and result as ``ResNet.forward``."""
-        return self.project(self.statistics(*self.frame_outputs(features, lengths)))
 
     def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
         """What is pooled, (batch, channels, steps, freq), and its valid steps; a step is 8 frames."""
@@ -114,15 +91,6 @@ class ReferenceResNet34(nn.Module):
     def statistics(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """(batch, 2 * channels) means and deviations of ``frame_outputs``."""
         return pool_over_time_and_frequency(x, lengths, self.std_floor)
-
-    def project(self, statistics: torch.Tensor) -> torch.Tensor:
-        """(batch, embedding_dim) of pooled statistics."""
-        return self.embedding(statistics)
-
-    @property
-    def last_layer(self) -> nn.Linear:
-        """The layer whose output is the embedding."""
-        return self.embedding
 
     def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
         """What the margin softmax sees while training: two more dense layers, ReLU then batch norm each."""

@@ -10,6 +10,7 @@ from torch import nn
 from speakerkit.config import ModelConfig
 from speakerkit.models.blocks import Conv3x3, at_least_float32, halved, time_mask
 from speakerkit.models.pooling import pool_by_attention
+from speakerkit.models.speaker_network import SpeakerNetwork
 
 ATTENTION_CHANNELS = 128
 STAGES = ((1, 1, True), (2, 1, True), (2, 2, False), (2, 2, False))  # stride, width over the first, gated
@@ -83,10 +84,8 @@ class GatedTrunk(nn.Module):
         return x, lengths
 
 
-class SpeechBrainResNet(nn.Module):
+class SpeechBrainResNet(SpeakerNetwork):
     """The trunk, attentive statistics over time of all channels and bins, a layer between two norms."""
-
-    convolutional = ("trunk",)
 
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
@@ -100,33 +99,21 @@ class SpeechBrainResNet(nn.Module):
         self.embedding = nn.Linear(2 * channels, config.embedding_dim)
         self.embedding_norm = nn.BatchNorm1d(config.embedding_dim)
 
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings.
-
-        Args:
-            features: (batch, num_frames, num_mel_bins), at least one frame.
-            lengths: (batch,) int64 valid frames of a padded batch, or None.
-
-        Returns:
-            (batch, embedding_dim) float32, not length-normalised.
-        """
+    def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
+        """What is pooled, (batch, channels * bins, steps), and its valid steps; a step is 8 frames."""
         x, lengths = self.trunk(features, lengths)
-        x = at_least_float32(x).transpose(2, 3).flatten(1, 2)  # channel * bins + bin
-        weights = self.excite(self.squeeze_norm(F.relu(self.squeeze(x))))
-        return self.embedding_norm(self.embedding(self.pooled_norm(
-            pool_by_attention(x, weights, lengths, self.std_floor)
-        )))
+        return at_least_float32(x).transpose(2, 3).flatten(1, 2), lengths  # channel * bins + bin
 
-    @property
-    def last_layer(self) -> nn.Linear:
-        """The layer whose output, normalised by ``last_norm``, is the embedding."""
-        return self.embedding
+    def statistics(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        """(batch, 2 * channels * bins) weighted means and deviations of ``frame_outputs``."""
+        weights = self.excite(self.squeeze_norm(F.relu(self.squeeze(x))))
+        return pool_by_attention(x, weights, lengths, self.std_floor)
+
+    def project(self, statistics: torch.Tensor) -> torch.Tensor:
+        """(batch, embedding_dim) of pooled statistics."""
+        return self.embedding_norm(self.embedding(self.pooled_norm(statistics)))
 
     @property
     def last_norm(self) -> nn.BatchNorm1d:
         """The batch norm behind the last layer."""
         return self.embedding_norm
-
-    def classifier_input(self, embedding: torch.Tensor) -> torch.Tensor:
-        """What the margin softmax sees while training: the embedding itself."""
-        return embedding

@@ -17,7 +17,7 @@ from speakerkit.io import audio, files, locks
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.models import device as devices
 from speakerkit.models import model_file
-from speakerkit.models.resnet import initialise, make_network
+from speakerkit.models.networks import initialise, make_network
 from speakerkit.training import checkpoint, loop, ranks, setup
 from speakerkit.training.aam_softmax import AamSoftmax
 from speakerkit.training.chunks import TrainingBatches, person_of

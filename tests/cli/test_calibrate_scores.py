@@ -9,7 +9,7 @@ from speakerkit.cli import calibrate_scores
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.io import files
 from speakerkit.models import model_file
-from speakerkit.models.resnet import make_network
+from speakerkit.models.networks import make_network
 from speakerkit.scoring.calibration import fit_calibration
 
 

@@ -17,7 +17,7 @@ from speakerkit.inference.extractor import load_extractor
 from speakerkit.io import ark
 from speakerkit.io.audio import load_audio
 from speakerkit.models import model_file
-from speakerkit.models.resnet import initialise, make_network
+from speakerkit.models.networks import initialise, make_network
 from speakerkit.scoring.cosine import cosine_score
 
 SPEAKERS = ("id00800", "id00801", "id00802")

@@ -9,15 +9,15 @@ import torch
 
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.io import files
-from speakerkit.models import model_file, resnet
+from speakerkit.models import model_file, networks
 
 
 @pytest.fixture
 def model(tmp_path):
     """An experiment folder with a small, untrained model."""
     config = ModelConfig(base_channels=4, num_blocks=(1, 1, 1, 1), embedding_dim=16)
-    network = resnet.make_network(config, 80)
-    resnet.initialise(network, torch.Generator().manual_seed(1))
+    network = networks.make_network(config, 80)
+    networks.initialise(network, torch.Generator().manual_seed(1))
     (tmp_path / "exp").mkdir()
     model_file.save_model(tmp_path / "exp/model.safetensors", network.eval(), model_file.ModelInfo(
         "small", config, FbankConfig()))

@@ -10,7 +10,7 @@ import torch
 from speakerkit.cli import model_info
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.models import model_file
-from speakerkit.models.resnet import initialise, make_network
+from speakerkit.models.networks import initialise, make_network
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -12,7 +12,7 @@ from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.inference.extractor import load_extractor
 from speakerkit.inference.speech_detector import load_detector
 from speakerkit.models import model_file
-from speakerkit.models.resnet import initialise, make_network
+from speakerkit.models.networks import initialise, make_network
 from speakerkit.scoring.cosine import cosine_score
 
 

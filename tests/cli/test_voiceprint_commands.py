@@ -10,15 +10,15 @@ import torch
 from speakerkit.cli import enrol_speakers, identify_speaker, verify_speakers
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.io.voiceprints import read_voiceprints
-from speakerkit.models import model_file, resnet
+from speakerkit.models import model_file, networks
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     config = ModelConfig(base_channels=4, num_blocks=(1, 1, 1, 1), embedding_dim=16)
     fbank = FbankConfig(num_mel_bins=24)
-    network = resnet.make_network(config, fbank.num_columns)
-    resnet.initialise(network, torch.Generator().manual_seed(1))
+    network = networks.make_network(config, fbank.num_columns)
+    networks.initialise(network, torch.Generator().manual_seed(1))
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     model_file.save_model(path, network.eval(), model_file.ModelInfo(
         "small", config, fbank, threshold=0.5, domain="read speech", calibration={"scale": 10.0, "offset": -5.0}))

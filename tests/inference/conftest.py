@@ -15,6 +15,7 @@ KINDS = {
     "resnet34": ModelConfig(**SMALL),
     "two layers": ModelConfig(**SMALL, two_embedding_layers=True, std_floor=1e-8),
     "reference": ModelConfig(**SMALL, architecture="resnet34_reference", std_floor=1e-12),
+    "sibling": ModelConfig(**SMALL, architecture="resnet34_sp_l2reg", std_floor=1e-12),
     "bottleneck": ModelConfig(**SMALL, architecture="resnet50"),
     "no mean": ModelConfig(**SMALL, mean_norm=False),
 }

@@ -11,15 +11,15 @@ from speakerkit.features.fbank import compute_fbank
 from speakerkit.features.mean_norm import subtract_mean
 from speakerkit.features.resample import resample
 from speakerkit.inference.extractor import load_extractor
-from speakerkit.models import model_file, resnet
+from speakerkit.models import model_file, networks, resnet
 
 FBANK = FbankConfig(num_mel_bins=24)
 
 
 def save_small(path, fbank=FBANK, **options):
     config = ModelConfig(base_channels=4, num_blocks=(1, 1, 1, 1), embedding_dim=16, **options)
-    network = resnet.make_network(config, fbank.num_columns)
-    resnet.initialise(network, torch.Generator().manual_seed(1))
+    network = networks.make_network(config, fbank.num_columns)
+    networks.initialise(network, torch.Generator().manual_seed(1))
     model_file.save_model(path, network.eval(), model_file.ModelInfo("small", config, fbank))
     return path
 

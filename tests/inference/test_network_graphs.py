@@ -20,6 +20,8 @@ KINDS = {
     "ecapa_speechbrain": ModelConfig(**THIN, architecture="ecapa_speechbrain", std_floor=1e-12),
     "campplus": ModelConfig(**(SMALL | {"num_blocks": (2, 1, 1)}), architecture="campplus", std_floor=0.0),
     "eres2net": ModelConfig(**SMALL, architecture="eres2net", std_floor=1e-8),
+    "eres2net two layers": ModelConfig(**SMALL, architecture="eres2net", two_embedding_layers=True),
+    "res2net": ModelConfig(**SMALL, architecture="res2net"),
     "eres2net_huge": ModelConfig(**SMALL, architecture="eres2net_huge", std_floor=1e-8),
     "eres2netv2": ModelConfig(**SMALL, architecture="eres2netv2", std_floor=1e-8),
     "eres2netv2_w24s4ep4": ModelConfig(**SMALL, architecture="eres2netv2_w24s4ep4", std_floor=1e-8),

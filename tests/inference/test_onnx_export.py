@@ -18,7 +18,7 @@ from speakerkit.models.model_info import read_info
 from speakerkit.models.networks import NETWORKS, make_network
 
 BINS = 25
-KINDS = ("resnet34", "two layers", "reference", "bottleneck", "no mean")
+KINDS = ("resnet34", "two layers", "reference", "sibling", "bottleneck", "no mean")
 
 def open_session(graph):
     """Plain onnxruntime; one thread, for tests share their cores."""

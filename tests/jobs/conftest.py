@@ -107,12 +107,12 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from speakerkit.config import FbankConfig, ModelConfig
-    from speakerkit.models import model_file, resnet
+    from speakerkit.models import model_file, networks
 
     config = ModelConfig(base_channels=4, num_blocks=(1, 1, 1, 1), embedding_dim=16)
     fbank = FbankConfig(num_mel_bins=24)
-    network = resnet.make_network(config, fbank.num_columns)
-    resnet.initialise(network, torch.Generator().manual_seed(1))
+    network = networks.make_network(config, fbank.num_columns)
+    networks.initialise(network, torch.Generator().manual_seed(1))
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     model_file.save_model(path, network.eval(), model_file.ModelInfo("small", config, fbank))
     return path

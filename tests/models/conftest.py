@@ -21,6 +21,9 @@ KINDS = {
                                      architecture="ecapa_speechbrain"),
     "eres2net": ModelConfig(**SMALL, architecture="eres2net", std_floor=1e-8),
     "eres2netv2": ModelConfig(**SMALL, architecture="eres2netv2", std_floor=1e-8),
+    "eres2net two layers": ModelConfig(**SMALL, architecture="eres2net", two_embedding_layers=True),
+    "res2net": ModelConfig(**SMALL, architecture="res2net"),
+    "sp_l2reg": ModelConfig(**SMALL, architecture="resnet34_sp_l2reg", std_floor=1e-12),
     "resnet_speechbrain": ModelConfig(**SMALL, architecture="resnet_speechbrain", std_floor=1e-5),
 }
 

@@ -9,7 +9,7 @@ from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.models import model_file
 from speakerkit.models.description import describe, front_end_in_words
-from speakerkit.models.resnet import initialise, make_network
+from speakerkit.models.networks import initialise, make_network
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SMALL = ModelConfig(embedding_dim=16, base_channels=4, num_blocks=(1, 1, 1, 1))

@@ -16,7 +16,7 @@ from speakerkit.errors import DataError
 from speakerkit.models import model_file, model_info
 from speakerkit.models.golden import golden_embedding, golden_signal
 from speakerkit.models.model_file import ModelInfo, find_model, load_model, read_info, save_model
-from speakerkit.models.resnet import make_network
+from speakerkit.models.networks import make_network
 
 FBANK = FbankConfig(num_mel_bins=24, dither=0.0, window_type="hamming")
 

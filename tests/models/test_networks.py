@@ -9,7 +9,7 @@ from speakerkit.config import ARCHITECTURES, ModelConfig
 from speakerkit.models.networks import NETWORKS, count_parameters, initialise, make_network
 
 KINDS = ["resnet34", "two layers", "bottleneck", "reference", "campplus", "ecapa", "ecapa_speechbrain", "eres2net",
-         "eres2netv2", "resnet_speechbrain"]
+         "eres2netv2", "eres2net two layers", "res2net", "sp_l2reg", "resnet_speechbrain"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,6 +76,9 @@ def test_initial_weights_follow_the_generator(make_small_network):
     ("eres2net_huge", {}, 55_165_024),
     ("eres2netv2", {}, 17_859_632),
     ("eres2netv2_w24s4ep4", {}, 53_513_632),
+    ("res2net", {}, 4_033_600),
+    ("res2net", {"base_channels": 64, "embedding_dim": 256, "two_embedding_layers": True}, 13_547_264),
+    ("resnet34_sp_l2reg", {}, 7_064_224 - 3465 * 256),
 ])
 def test_number_of_parameters(architecture, options, count):
     with torch.device("meta"):

@@ -10,6 +10,7 @@ from torch import nn
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.models.golden import golden_signal, prepare_features
 from speakerkit.models.published.convert import convert
+from speakerkit.models.published.front_ends import FRONT_ENDS
 from speakerkit.models.published.recognise import recognise
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"  # see its README.md
@@ -30,10 +31,13 @@ IN_FLOAT64 = {
     "3dspeaker_eres2net_huge": "eres2net_huge",
     "3dspeaker_eres2netv2": "eres2netv2",
     "3dspeaker_eres2netv2_w24s4ep4": "eres2netv2_w24s4ep4",
+    "reference_sp_l2reg": "resnet34_sp_l2reg",
     "speechbrain_ecapa": "ecapa_speechbrain",
     "speechbrain_resnet": "resnet_speechbrain",
     "wespeaker_campplus": "campplus",
     "wespeaker_ecapa64": "ecapa",
+    "wespeaker_eres2net": "eres2net",
+    "wespeaker_res2net": "res2net",
     "wespeaker_resnet18": "resnet18",
     "wespeaker_resnet50": "resnet50",
 }
@@ -45,7 +49,8 @@ def load_original(original_weights):
 
     def load(name: str) -> nn.Module:
         weights = original_weights(name)
-        recipe = recognise(weights, "x.pt", name.split("_")[0])
+        source = name.split("_")[0]
+        recipe = recognise(weights, "x.pt", source, FRONT_ENDS[source])
         return convert(weights, recipe, "x.pt").requires_grad_(False)
 
     return load
@@ -89,7 +94,9 @@ def test_from_samples_to_speechbrains_embedding(load_original, original_weights,
 
 @pytest.mark.parametrize("name", IN_FLOAT64)
 def test_the_architecture_is_told_by_the_keys(original_weights, name):
-    assert recognise(original_weights(name), "x.pt", name.split("_")[0]).model.architecture == IN_FLOAT64[name]
+    source = name.split("_")[0]
+    recipe = recognise(original_weights(name), "x.pt", source, FRONT_ENDS[source])
+    assert recipe.model.architecture == IN_FLOAT64[name]
 
 
 @pytest.mark.parametrize("name", ["wespeaker_resnet34", "3dspeaker_campplus"])
@@ -136,6 +143,33 @@ def test_two_embedding_layers_leave_open_whose_it_is(original_weights):
     assert recognise(two, "x.pt", "wespeaker").model.std_floor == 1e-7
     assert recognise(two | {"projection.weight": torch.ones(9, 192)}, "x.pt").source == "wespeaker"
     assert recognise(one, "x.pt").source == "wespeaker"
+
+
+def test_what_else_keys_leave_open(original_weights):
+    res2net, sibling = original_weights("wespeaker_res2net"), original_weights("reference_sp_l2reg")
+    with pytest.raises(ConfigError, match="a Res2Net is WeSpeaker's or 3D-Speaker's, .* or its configuration with"):
+        recognise(res2net, "x.pt")
+    assert recognise(res2net, "x.pt", "3dspeaker").model.std_floor == 1e-8
+    assert recognise(original_weights("wespeaker_eres2net"), "x.pt").source == "wespeaker"  # its blocks' first part
+    with pytest.raises(ConfigError, match=r"isn't published; want its configuration \(sv.yaml\) with --config"):
+        recognise(sibling, "x.pt")
+
+
+@pytest.mark.parametrize("name, keys, message", [
+    ("wespeaker_resnet18", ("pool.linear1.weight", "pool.linear2.weight"), "pools by attention; want statistics"),
+    ("wespeaker_resnet18", ("pool.n_query.0.heads_att_trans.0.att_0.weight",), "pools by attention; want statistics"),
+    ("wespeaker_ecapa64", ("bn2.weight",), "normalises its embedding .emb_bn.; want one that doesn't"),
+])
+def test_variants_that_are_not_had(original_weights, name, keys, message):
+    weights = original_weights(name) | {key: torch.ones(1) for key in keys}
+    with pytest.raises(DataError, match=message):
+        recognise(weights, "x.pt")
+
+
+def test_the_classifier_is_left_out(original_weights):
+    heads = {"projection.weight": torch.ones(9, 192), "projection.bias": torch.ones(1, 1)}  # SphereFace2's
+    recipe = recognise(original_weights("wespeaker_resnet34") | heads, "x.pt")
+    assert set(recipe.left_out) == set(heads)
 
 
 def test_a_network_of_any_claimed_size_is_refused_before_it_is_made(original_weights):

@@ -19,6 +19,8 @@ NARROW = {
     "ecapa_speechbrain": ModelConfig(architecture="ecapa_speechbrain", base_channels=16, num_blocks=(2,),
                                      embedding_dim=16),
     "eres2net": ModelConfig(**SMALL, architecture="eres2net", std_floor=1e-8),
+    "res2net": ModelConfig(**SMALL, architecture="res2net", std_floor=1e-8),
+    "resnet34_sp_l2reg": ModelConfig(**SMALL, architecture="resnet34_sp_l2reg", std_floor=1e-12),
     "eres2netv2": ModelConfig(**SMALL, architecture="eres2netv2", std_floor=1e-8),
 }
 

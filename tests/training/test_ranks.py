@@ -21,7 +21,7 @@ from speakerkit.errors import ConfigError, DataError
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.models import model_file
-from speakerkit.models.resnet import initialise, make_network
+from speakerkit.models.networks import initialise, make_network
 from speakerkit.training import checkpoint, loop, ranks, setup, train
 from speakerkit.training.aam_softmax import AamSoftmax
 from speakerkit.training.chunks import TrainingBatches

@@ -41,12 +41,15 @@ def convert(tensors: Tensors, recipe: Recipe, path: str | os.PathLike) -> nn.Mod
 def _as_ours(
     tensor: torch.Tensor, wanted: torch.Tensor, key: str, path: str | os.PathLike, frequency_first: bool
 ) -> torch.Tensor:
-    """A weight as our network holds it: images as (time, frequency), 1x1 convolutions over one step as layers."""
+    """A weight as our network holds it: images as (time, frequency), 1x1 convolutions over one step as layers or,
+    where their channels are frequency * channels + channel, as kernels over all frequencies."""
     shown = list(tensor.shape)
     if tensor.dim() == 4 and frequency_first:
         tensor = tensor.transpose(2, 3)
     if tensor.dim() == 3 and wanted.dim() == 2 and tensor.shape[2] == 1:
         tensor = tensor.squeeze(2)
+    if tensor.dim() == 3 and wanted.dim() == 4 and shown == [wanted.shape[0], wanted[0].numel(), 1]:
+        tensor = tensor.reshape(wanted.shape[0], wanted.shape[3], wanted.shape[1]).transpose(1, 2).unsqueeze(2)
     if tensor.shape != wanted.shape:
         raise DataError(path, f"'{key}' has shape {shown}; want {list(wanted.shape)}")
     tensor = tensor.float().contiguous()

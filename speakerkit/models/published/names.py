@@ -65,13 +65,18 @@ def resnet(num_blocks: Sequence[int]) -> Sequence[Rule]:
     )
 
 
-def eres2net(num_blocks: Sequence[int], version: int) -> Sequence[Rule]:
-    """ERes2Net (version 1) and ERes2NetV2 (2)."""
+def res2net(num_blocks: Sequence[int]) -> Sequence[Rule]:
+    """Res2Net of both."""
+    return (*resnet(num_blocks), (r"\.parts\.", ".convs."))
+
+
+def eres2net(num_blocks: Sequence[int], version: int, first_apart: bool = False) -> Sequence[Rule]:
+    """ERes2Net (version 1) and ERes2NetV2 (2); WeSpeaker keeps a fused block's first part apart from the others."""
     downsamples, fusions = (("layer{}_downsample.", ("fuse_mode12.", "fuse_mode123.", "fuse_mode1234."))
                             if version == 1 else ("layer3_ds.", ("fuse34.",)))
     return (
-        *resnet(num_blocks),
-        (r"\.parts\.", ".convs."),
+        *res2net(num_blocks),
+        *(FIRST_PART_APART if first_apart else ()),
         (r"\.fusions\.(\d+)\.", r".fuse_models.\1."),
         (r"^trunk\.downsamples\.(\d)\.", counted_from(1, downsamples)),
         (r"^trunk\.fuse_models\.(\d)\.", lambda match: fusions[int(match[1])]),
@@ -80,6 +85,14 @@ def eres2net(num_blocks: Sequence[int], version: int) -> Sequence[Rule]:
         (r"(fuse\w*\.(?:\d+\.)?)excite\.", r"\1local_att.3."),
         (r"(fuse\w*\.(?:\d+\.)?)excite_norm\.", r"\1local_att.4."),
     )
+
+
+FIRST_PART_APART: Sequence[Rule] = (
+    (r"^(layer[34]\.\d+)\.convs\.0\.", r"\1.conv2_1."),
+    (r"^(layer[34]\.\d+)\.bns\.0\.", r"\1.bn2_1."),
+    (r"^(layer[34]\.\d+)\.(convs|bns)\.(\d+)\.",
+     lambda match: f"{match[1]}.{match[2]}.{int(match[3]) - 1}."),
+)
 
 
 def reference(num_blocks: Sequence[int]) -> Sequence[Rule]:

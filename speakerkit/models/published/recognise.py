@@ -67,12 +67,9 @@ def _resnet(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
     bottleneck = "layer1.0.conv3.weight" in tensors
     family = ("resnet50", "resnet101", "resnet152", "resnet221", "resnet293") if bottleneck else (
         "resnet34", "resnet18")
-    two_layers = "seg_2.weight" in tensors
-    options = {
-        "architecture": _architecture(blocks, family), "num_blocks": blocks, "two_embedding_layers": two_layers,
-        "base_channels": _size(tensors, "conv1.weight"), "embedding_dim": _size(tensors, "seg_1.weight"),
-    }
-    return options, names.resnet(blocks)
+    options = {"architecture": _architecture(blocks, family), "num_blocks": blocks,
+               "base_channels": _size(tensors, "conv1.weight")}
+    return options | _embedding_layers(tensors), names.resnet(blocks)
 
 
 def _eres2net(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
@@ -85,14 +82,27 @@ def _eres2net(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
          if (shape.parts, shape.expansion, len(shape.fused_stages) == 3) == (parts, expansion, version == 1)), None)
     if architecture is None:
         raise ValueError(f"its blocks have {parts} parts and {expansion} times the width, as no published ERes2Net")
-    options = {"architecture": architecture, "num_blocks": blocks, "base_channels": base,
-               "embedding_dim": _size(tensors, "seg_1.weight")}
-    return options, names.eres2net(blocks, version)
+    options = {"architecture": architecture, "num_blocks": blocks, "base_channels": base} | _embedding_layers(tensors)
+    return options, names.eres2net(blocks, version, first_apart="layer3.0.conv2_1.weight" in tensors)
+
+
+def _res2net(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    blocks = _blocks(tensors, r"layer(\d)\.(\d{1,3})\.")
+    options = {"architecture": "res2net", "num_blocks": blocks, "base_channels": _size(tensors, "conv1.weight")}
+    return options | _embedding_layers(tensors), names.res2net(blocks)
+
+
+def _embedding_layers(tensors: Tensors) -> dict:
+    if any(key.startswith("pool.") for key in tensors):  # WeSpeaker's ASTP and MQMHASTP
+        raise ValueError("it pools by attention; want statistics over time (TSTP)")
+    return {"embedding_dim": _size(tensors, "seg_1.weight"), "two_embedding_layers": "seg_2.weight" in tensors}
 
 
 def _reference(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
     blocks = _blocks(tensors, r"encoder\.block_(\d)\.layer_(\d{1,3})\.")
-    options = {"architecture": "resnet34_reference", "num_blocks": blocks, "mean_norm": False,
+    over_frequencies = tensors["encoder.resnet0_dense.weight"].dim() == 3
+    options = {"architecture": "resnet34_sp_l2reg" if over_frequencies else "resnet34_reference",
+               "num_blocks": blocks, "mean_norm": False,
                "base_channels": _size(tensors, "encoder.pre_conv.weight"),
                "embedding_dim": _size(tensors, "decoder.resnet1_dense.weight")}
     return options, names.reference(blocks)
@@ -107,6 +117,8 @@ def _campplus(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
 
 def _wespeaker_ecapa(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
     pooled = _size(tensors, "conv.weight")
+    if "bn2.weight" in tensors:
+        raise ValueError("it normalises its embedding (emb_bn); want one that doesn't")
     options = {
         "architecture": "ecapa", "base_channels": _size(tensors, "layer1.conv.weight"), "pooled_channels": pooled,
         "num_blocks": (len({key.split(".")[0] for key in tensors if ".se_res2block." in key}),),
@@ -135,10 +147,14 @@ def _speechbrain_resnet(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
 
 
 KINDS = (
-    Kind("reference ResNet34", ("encoder.block_0.layer_0.conv1.weight",), {"reference": 1e-12}, _reference, False),
+    Kind("reference ResNet34", ("encoder.block_0.layer_0.conv1.weight", "encoder.resnet0_dense.weight"),
+         {"reference": 1e-12}, _reference, False),
     Kind("CAM++", ("xvector.block1.tdnnd1.linear1.weight",), {"3dspeaker": 0.0, "wespeaker": 1e-7}, _campplus),
     Kind("ERes2NetV2", ("layer3_ds.weight", "layer1.0.convs.0.weight"), {"3dspeaker": 1e-8}, _eres2net),
+    Kind("ERes2Net", ("layer1_downsample.weight", "layer3.0.conv2_1.weight"), {"wespeaker": 1e-7}, _eres2net),
     Kind("ERes2Net", ("layer1_downsample.weight", "layer1.0.convs.0.weight"), {"3dspeaker": 1e-8}, _eres2net),
+    Kind("Res2Net", ("seg_1.weight", "layer1.0.convs.0.weight", "layer1.0.conv3.weight"),
+         {"wespeaker": 1e-7, "3dspeaker": 1e-8}, _res2net),
     Kind("WeSpeaker ECAPA-TDNN", ("layer2.se_res2block.0.conv.weight",), {"wespeaker": 1e-7}, _wespeaker_ecapa),
     Kind("ECAPA-TDNN", ("blocks.0.conv.conv.weight", "asp_bn.norm.weight"), {"speechbrain": 1e-12, "3dspeaker": 1e-12},
          _speechbrain_ecapa),
@@ -166,7 +182,7 @@ def recognise(tensors: Tensors, path: str | os.PathLike, source: str | None = No
     kind = next((k for k in KINDS if all(sign in tensors for sign in k.signs)), None)
     if kind is None:
         raise DataError(path, f"holds no network we know (its keys begin {_shown(tensors)}); "
-                              f"want one of {', '.join(k.name for k in KINDS)}")
+                              f"want one of {', '.join(dict.fromkeys(k.name for k in KINDS))}")
     left_out = tuple(key for key in tensors if key.startswith(CLASSIFIERS))
     note = ""
     if source is None:
@@ -174,9 +190,12 @@ def recognise(tensors: Tensors, path: str | os.PathLike, source: str | None = No
         note = f"taken as {source}'s; --from names another" if len(kind.std_floors) > 1 else ""
     if source not in kind.std_floors:
         raise DataError(path, f"is a {kind.name}, which isn't {source}'s; want --from {' or '.join(kind.std_floors)}")
-    front_end = front_end or FRONT_ENDS[source]
     try:
         options, scheme = kind.describe(tensors)
+        if front_end is None and options["architecture"] == "resnet34_sp_l2reg":
+            raise ConfigError(f"{os.fspath(path)}: the front end of the {kind.name}'s sibling isn't published; "
+                              "want its configuration (sv.yaml) with --config or beside it")
+        front_end = front_end or FRONT_ENDS[source]
         model = ModelConfig(**({"mean_norm": front_end.mean_norm} | options), std_floor=kind.std_floors[source])
     except ValueError as error:
         raise DataError(path, f"is no {kind.name} we know: {error}") from None
@@ -187,9 +206,10 @@ def _guess(kind: Kind, tensors: Tensors, left_out: tuple[str, ...], path: str | 
     """Whose it is: WeSpeaker keeps its classifier in the file, 3D-Speaker's ResNet has two embedding layers."""
     if "wespeaker" in kind.std_floors and any(key.startswith("projection.") for key in left_out):
         return "wespeaker"
-    if kind.name == "ResNet" and "seg_2.weight" in tensors:
-        raise ConfigError(f"{os.fspath(path)}: a ResNet with two embedding layers is WeSpeaker's or 3D-Speaker's, "
-                          "and its keys don't tell which; want --from wespeaker or --from 3dspeaker")
+    if kind.name == "Res2Net" or (kind.name == "ResNet" and "seg_2.weight" in tensors):
+        what = "a Res2Net" if kind.name == "Res2Net" else "a ResNet with two embedding layers"
+        raise ConfigError(f"{os.fspath(path)}: {what} is WeSpeaker's or 3D-Speaker's, and its keys don't tell which; "
+                          "want --from wespeaker or --from 3dspeaker, or its configuration with --config")
     return next(iter(kind.std_floors))
 
 
