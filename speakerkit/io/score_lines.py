@@ -5,6 +5,7 @@ import os
 import polars as pl
 
 from speakerkit.errors import DataError
+from speakerkit.io.spooled import readable_twice
 from speakerkit.io.tables import parse_number
 from speakerkit.io.trial_lines import (
     JOINT,
@@ -15,7 +16,6 @@ from speakerkit.io.trial_lines import (
     TrialLines,
     first_fields,
     read_trial_lines,
-    readable_twice,
     vocabulary_of,
 )
 

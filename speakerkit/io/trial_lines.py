@@ -6,30 +6,25 @@ tables may hold and says of everything else where it stands.
 """
 
 import array
-import contextlib
 import dataclasses
 import hashlib
 import logging
 import os
-import shutil
-import stat
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from speakerkit.errors import DataError, DataErrors, raise_all
+from speakerkit.errors import DataError, raise_all
 from speakerkit.io.files import sha256_file
+from speakerkit.io.id_column import MAX_ID_CHARS, IdColumn
 from speakerkit.io.tables import id_fault, read_lines, split_fields
 
 log = logging.getLogger(__name__)
 
 MOST_FAULTS = 10_000           # then reading stops: a file of another kind is wrong in every line
 _BLOCK_BYTES = 1 << 22
-_MAX_ID_CHARS = 65_536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 JOINT = "*"  # between the two ids of files that join them into one field
@@ -104,68 +99,11 @@ class Odd(Exception):
     """Something that the fast reader leaves to the line-by-line reader."""
 
 
-class _IdColumn:
-    """Ids as numbers, in the order of their first appearance.
-
-    A block that brought no new id makes polars look the next one's up among those that are known, which
-    is several times as fast as numbering its categories here; an unknown one ends that for some blocks.
-    """
-
-    def __init__(self):
-        self.numbers: dict[str, int] = {}
-        self.index = array.array("i")
-        self._known: pl.Enum | None = None
-        self._blocks_to_wait, self._wait = 0, 1
-
-    def append(self, name: str) -> None:
-        self.index.append(self.numbers.setdefault(name, len(self.numbers)))
-
-    @property
-    def dtype(self) -> pl.DataType:
-        """What the next block's ids are to be read as."""
-        return self._known or pl.Categorical()
-
-    def forget(self) -> None:
-        """The block holds an id that isn't known: read it as categories."""
-        if self._known is not None:
-            self._known, self._blocks_to_wait, self._wait = None, self._wait, 2 * self._wait
-
-    def extend(self, column: pl.Series) -> None:
-        """Add a block of ids."""
-        codes = column.to_physical().to_numpy()
-        if self._known is not None:
-            self.index.frombytes(codes.astype(np.int32).tobytes())
-            return
-        num_before = len(self.numbers)
-        self.index.frombytes(self._number_categories(column, codes)[codes].tobytes())
-        self._blocks_to_wait -= 1
-        if len(self.numbers) == num_before and self._blocks_to_wait <= 0:
-            self._known = pl.Enum(pl.Series(list(self.numbers), dtype=pl.String))
-
-    def _number_categories(self, column: pl.Series, codes: np.ndarray) -> np.ndarray:
-        """Number of each category; their codes mean something within the block only."""
-        first = np.full(int(codes.max()) + 1, -1)
-        first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of equal codes the last assignment stays
-        used = np.flatnonzero(first >= 0)
-        used = used[np.argsort(first[used])]
-        numbers = np.empty(len(first), dtype=np.int32)
-        names = column.gather(first[used]).cast(pl.String).to_list()
-        numbers[used] = [self.numbers.setdefault(name, len(self.numbers)) for name in names]
-        return numbers
-
-    def to_numpy(self) -> np.ndarray:
-        return np.frombuffer(self.index, dtype=np.int32)
-
-    def is_plain(self) -> bool:
-        """Whether no id holds what the line-by-line reader refuses or takes for a separator."""
-        return all(id_fault(name) is None and len(name) <= _MAX_ID_CHARS for name in self.numbers)
-
-
 def first_fields(path: str | os.PathLike) -> list[str]:
     """The fields of a file's first line; none where it can't be read as text."""
     try:
         with open(path, "rb") as stream:
-            return fields_of_line(stream.readline(4 * _MAX_ID_CHARS))
+            return fields_of_line(stream.readline(4 * MAX_ID_CHARS))
     except (OSError, ValueError):  # a NUL in a path is a ValueError
         return []
 
@@ -202,7 +140,7 @@ def read_trial_lines(path: str | os.PathLike, name: str, wanted: str, columns: d
 def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataType],
                  ids_joined: bool) -> TrialLines | None:
     """The whole file through polars, or None if anything in it is odd."""
-    enrol, test, digest = _IdColumn(), _IdColumn(), hashlib.sha256()
+    enrol, test, digest = IdColumn(), IdColumn(), hashlib.sha256()
     values: dict[str, list[np.ndarray]] = {column: [] for column in columns if column in ("label", "score")}
     try:
         with open(path, "rb") as stream:
@@ -225,7 +163,7 @@ def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataT
                       test.to_numpy(), None if label is None else label.astype(bool), score)
 
 
-def _parse_ids(block: bytes, columns: dict[str, pl.DataType], enrol: _IdColumn, test: _IdColumn) -> pl.DataFrame:
+def _parse_ids(block: bytes, columns: dict[str, pl.DataType], enrol: IdColumn, test: IdColumn) -> pl.DataFrame:
     try:
         return parse_block(block, columns | {"enrol": enrol.dtype, "test": test.dtype})
     except (Odd, pl.exceptions.PolarsError):
@@ -271,7 +209,7 @@ def parse_block(block: bytes, columns: dict[str, pl.DataType]) -> pl.DataFrame:
 
 def read_line_by_line(path: str | os.PathLike, name: str, wanted: str, parse_line: ParseLine) -> TrialLines:
     """A file that may hold all that tables may hold; raises as `read_trial_lines`."""
-    enrol, test, is_target, scores = _IdColumn(), _IdColumn(), array.array("b"), array.array("d")
+    enrol, test, is_target, scores = IdColumn(), IdColumn(), array.array("b"), array.array("d")
     faults: list[DataError] = []
     for number, line in read_lines(path, wanted, faults):
         parsed = parse_line(split_fields(line))
@@ -294,64 +232,5 @@ def read_line_by_line(path: str | os.PathLike, name: str, wanted: str, parse_lin
                       np.frombuffer(scores) if scores else None)
 
 
-def _new_id_fault(column: _IdColumn, name: str) -> str | None:
+def _new_id_fault(column: IdColumn, name: str) -> str | None:
     return None if name in column.numbers else id_fault(name)
-
-
-class Spooled(NamedTuple):
-    """A list that stands in a temporary file, and what messages call it."""
-    path: str
-    name: str
-
-
-@contextlib.contextmanager
-def readable_twice(path: str | os.PathLike | Spooled) -> Iterator[tuple[str, str]]:
-    """(path to open, name for messages): standard input (`-`) and pipes are copied to a temporary file first."""
-    if isinstance(path, Spooled):
-        with told_as(path.name):
-            yield path
-        return
-    path = os.fspath(path)
-    if not is_pipe(path):
-        yield path, path
-        return
-    with tempfile.NamedTemporaryFile(prefix="speakerkit-") as copy:
-        with open_once(path) as source:
-            shutil.copyfileobj(source, copy, 1 << 20)
-        copy.flush()
-        with told_as(name_of(path)):
-            yield copy.name, name_of(path)
-
-
-def name_of(path: str) -> str:
-    """What messages call a list."""
-    return "standard input" if path == "-" else path
-
-
-def is_pipe(path: str) -> bool:
-    """Whether a list can be read once only."""
-    return path == "-" or (os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode))
-
-
-@contextlib.contextmanager
-def open_once(path: str) -> Iterator[BinaryIO]:
-    """A list's bytes from the start; standard input stays open."""
-    if path == "-":
-        yield sys.stdin.buffer
-    else:
-        with open(path, "rb") as stream:
-            yield stream
-
-
-@contextlib.contextmanager
-def told_as(name: str, lines_before: int = 0) -> Iterator[None]:
-    """Faults of a temporary file, told under the name and at the line of what it is a copy of."""
-    def moved(fault: DataError) -> DataError:
-        return DataError(name, fault.message, fault.line and fault.line + lines_before)
-
-    try:
-        yield
-    except DataErrors as errors:
-        raise DataErrors([moved(fault) for fault in errors.faults]) from None
-    except DataError as error:
-        raise moved(error) from None

@@ -10,15 +10,8 @@ import numpy as np
 import polars as pl
 
 from speakerkit.errors import DataError, DataErrors
-from speakerkit.io.trial_lines import (
-    MOST_FAULTS,
-    Odd,
-    TrialLines,
-    fields_of_line,
-    parse_block,
-    read_line_by_line,
-    told_as,
-)
+from speakerkit.io.spooled import told_as
+from speakerkit.io.trial_lines import MOST_FAULTS, Odd, TrialLines, fields_of_line, parse_block, read_line_by_line
 from speakerkit.io.trials import TrialLayout, find_layout
 
 BLOCK_BYTES = 1 << 23

@@ -8,17 +8,16 @@ import numpy as np
 import polars as pl
 
 from speakerkit.errors import DataError, raise_all
+from speakerkit.io.spooled import Spooled, readable_twice
 from speakerkit.io.tables import id_fault, read_table, split_fields
 from speakerkit.io.trial_lines import (
     LABELS,
     VOCABULARIES,
     LabelParser,
     ParsedLine,
-    Spooled,
     TrialLines,
     first_fields,
     read_trial_lines,
-    readable_twice,
     vocabulary_of,
 )
 

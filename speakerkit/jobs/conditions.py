@@ -12,8 +12,8 @@ import numpy as np
 
 from speakerkit.errors import DataError, raise_all
 from speakerkit.io.files import sha256_file
+from speakerkit.io.spooled import readable_twice
 from speakerkit.io.tables import Table, parse_number, read_utt2value, sort_key
-from speakerkit.io.trial_lines import readable_twice
 from speakerkit.io.trials import Trials
 
 log = logging.getLogger(__name__)

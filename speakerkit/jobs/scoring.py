@@ -15,7 +15,7 @@ from speakerkit.io import files, scored_trials
 from speakerkit.io.files import Manifest
 from speakerkit.io.scored_trials import ScoredTrials, refuse_one_class, why_no_metrics
 from speakerkit.io.scores import write_scores
-from speakerkit.io.trial_lines import Spooled
+from speakerkit.io.spooled import Spooled
 from speakerkit.io.trials import Trials, read_trials
 from speakerkit.jobs.embedding_set import (
     EmbeddingSet,

@@ -18,7 +18,8 @@ import numpy as np
 from speakerkit.errors import ConfigError, DataError, raise_all
 from speakerkit.io import files
 from speakerkit.io.scores import ScoreWriter
-from speakerkit.io.trial_lines import VOCABULARIES, Spooled, is_pipe, name_of, open_once
+from speakerkit.io.spooled import Spooled, is_pipe, name_of, open_once
+from speakerkit.io.trial_lines import VOCABULARIES
 from speakerkit.io.trial_spill import Conflict, PairCounter, ScoreSpill
 from speakerkit.io.trial_stream import KnownIds, TrialStream
 from speakerkit.jobs import scoring
