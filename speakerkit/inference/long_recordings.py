@@ -96,29 +96,37 @@ def embed_long(parts: Parts, info: ModelInfo, blocks: Blocks, most: int = MOST_F
     Args:
         parts: the model.
         info: what it is.
-        blocks: the recording's samples at the model's rate; it is read twice where features lose their mean.
+        blocks: the recording's samples at the model's rate; it is read twice where it has more than ``most`` frames.
         most: frames in one piece.
 
     Raises:
         RecordingError: too-short; its path is "samples".
     """
-    mean, total = None, 0
-    if info.model.mean_norm:
-        summed = np.zeros(info.fbank.num_columns)
-        for features in fbank_blocks(blocks(), parts.front_end(), info.fbank):
-            summed += features.sum(axis=0, dtype=np.float64)
-            total += len(features)
-        mean = (summed / max(total, 1)).astype(np.float32)
-    else:
-        total = sum(len(features) for features in fbank_blocks(blocks(), parts.front_end(), info.fbank))
+    mean, total, whole = _survey(parts, info, blocks, most)
     if total < 1:
         raise RecordingError("samples", "too-short", f"less than one frame of {info.fbank.frame_length} samples")
     statistics = TimeStatistics()
-    window = _Window(fbank_blocks(blocks(), parts.front_end(), info.fbank), mean)
+    window = _Window(iter(whole) if whole else fbank_blocks(blocks(), parts.front_end(), info.fbank), mean)
     for stretch in cut_stretches(total, time_reach(info.model), most):
         outputs = parts.frame_outputs(window.take(stretch.first, stretch.last))
         statistics.add(outputs[:, stretch.keep_from : stretch.keep_to])
     return parts.project(pooled(statistics, info.model))
+
+
+def _survey(
+    parts: Parts, info: ModelInfo, blocks: Blocks, most: int
+) -> tuple[np.ndarray | None, int, list[np.ndarray]]:
+    """A first pass over a recording: what its features lose as their mean, how many there are, and they themselves.
+
+    Where there are more than ``most`` they are forgotten, and are to be computed again.
+    """
+    summed, total, whole = np.zeros(info.fbank.num_columns), 0, []
+    for features in fbank_blocks(blocks(), parts.front_end(), info.fbank):
+        summed += features.sum(axis=0, dtype=np.float64)
+        total += len(features)
+        whole = [*whole, features] if total <= most else []
+    mean = (summed / max(total, 1)).astype(np.float32) if info.model.mean_norm else None
+    return mean, total, whole
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import RecordingError
 from speakerkit.features.fbank import compute_fbank
+from speakerkit.inference import long_recordings
 from speakerkit.inference.extractor import load_extractor
 from speakerkit.inference.long_recordings import cut_stretches, embed_long, fbank_blocks, time_reach
 from speakerkit.inference.statistics import TimeStatistics, pooled
@@ -57,6 +58,25 @@ def test_small_stretches_give_the_embedding_of_the_whole(deep_model, minute, who
     assert cosine(ours, whole) >= 0.999999
     np.testing.assert_allclose(ours, whole, atol=1e-3 * np.abs(whole).max())
     assert cosine(extractor.embed_samples(minute, 16000), whole) >= 0.999999
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_what_fits_in_one_piece_is_read_once_and_gives_the_same_bytes(models, utterances, backend, monkeypatch):
+    extractor, passes = load_extractor(models["resnet34"], "cpu", "float32", backend), []
+
+    def blocks():
+        passes.append(1)
+        return pieces(utterances[0])()
+
+    num_frames = 1 + (len(utterances[0]) - 400) // 160
+    once = embed_long(extractor.runner, extractor.info, blocks, num_frames)
+    assert len(passes) == 1
+    embed_long(extractor.runner, extractor.info, blocks, num_frames - 1)
+    assert len(passes) == 3
+    survey = long_recordings._survey
+    monkeypatch.setattr(long_recordings, "_survey", lambda *args: (*survey(*args)[:2], []))  # forgotten: a second pass
+    assert once.tobytes() == embed_long(extractor.runner, extractor.info, blocks, num_frames).tobytes()
+    assert len(passes) == 5
 
 
 @pytest.mark.parametrize("cut", range(8))
