@@ -13,12 +13,13 @@ import numpy as np
 
 from speakerkit.errors import BatchError, RecordingError
 from speakerkit.inference.backends import BACKENDS
-from speakerkit.inference.extractor import Extractor, embed_recording, load_extractor
+from speakerkit.inference.extractor import Extractor, load_extractor
 from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of, load_detector
 from speakerkit.io import audio, fetch, files
 from speakerkit.io.fetch import fetch_url
-from speakerkit.io.recordings import Recording, label_all, load_all, load_recording
+from speakerkit.io.recordings import label_all, load_all, load_recording
 from speakerkit.jobs import enrolment, pool, utterances, verification, voiceprints
+from speakerkit.jobs.embedding import Listener, embed_thing, embed_utterance
 from speakerkit.jobs.verification import Verification
 from speakerkit.jobs.voiceprints import Identification, Voiceprints
 from speakerkit.models import device as devices
@@ -84,6 +85,7 @@ class Model:
     `channel` (from 0, or "mix"; several channels without a choice are an error), `min_duration_s` (0.3),
     `max_duration_s`, `pcm_rate` (Hz of headerless .pcm files), `accept_truncated`. `vad=True` embeds only what
     silero-vad takes for speech (pip install 'speakerkit[vad]'); where nobody speaks the reason is no-speech.
+    A file of a minute or more is embedded in blocks, in constant memory, by a model that can be run in parts.
     A recording that can't be used is never a number: RecordingError, its `reason` one of errors.REASON_CODES.
     """
 
@@ -143,10 +145,10 @@ class Model:
         audio_options = make_audio_options(options)
         hear = make_listener(vad, audio_options)
         if not isinstance(recording, (list, tuple)):
-            return self._embed_one(hear(load_recording(recording, sample_rate, audio_options)))
+            return self._embed_one(recording, sample_rate, audio_options, hear)
         items = label_all(recording, sample_rate)
-        return self._embed_all(lambda item: hear(load_recording(item[0], item[1], audio_options, item[2])), items, nj,
-                               on_bad)
+        return self._embed_all(lambda item: embed_thing(self.extractor, item[0], item[1], audio_options, item[2], hear),
+                               items, nj, on_bad)
 
     def embed_file_list(self, wav_scp: str | os.PathLike, segments: str | os.PathLike | None = None, *,
                         nj: int | None = None, on_bad: str = "raise", vad: bool = False,
@@ -169,11 +171,8 @@ class Model:
         hear = make_listener(vad, audio_options)
         listed = utterances.read_utterances(wav_scp, segments)
 
-        def load(utterance: utterances.Utterance) -> Recording:
-            notes: Counter = Counter()
-            return hear(Recording(utterance.path, *utterances.load_utterance(utterance, audio_options, notes), notes))
-
-        results = self._embed_all(load, listed, nj, on_bad)
+        results = self._embed_all(lambda utterance: embed_utterance(self.extractor, utterance, audio_options, hear),
+                                  listed, nj, on_bad)
         return {utterance.utt_id: result for utterance, result in zip(listed, results, strict=True)}
 
     def embed_url(self, url: str, *, allow_private: bool = False, max_bytes: int = fetch.MOST_BYTES,
@@ -187,7 +186,7 @@ class Model:
         hear = make_listener(vad, audio_options)
         stream = io.BytesIO(fetch_url(url, allow_private=allow_private, max_bytes=max_bytes, timeout_s=timeout_s))
         stream.name = fetch.shown(url)
-        return self._embed_one(hear(load_recording(stream, None, audio_options)))
+        return self._embed_one(stream, None, audio_options, hear)
 
     def verify(self, enrol, test, sample_rate: float | Sequence[float | None] | None = None, *, vad: bool = False,
                **options) -> Verification:
@@ -213,7 +212,8 @@ class Model:
         if len(things) == 1:
             raise ValueError("no recording of the speaker to compare with")
         hear = make_listener(vad, audio_options)
-        *enrolled, tested = map(hear, load_all(label_all(things, sample_rate), audio_options))
+        loaded = load_all(label_all(things, sample_rate), audio_options)
+        *enrolled, tested = loaded if hear is None else map(hear, loaded)
         return verification.compare(self.extractor, tested, enrolled)
 
     def enrol(self, path: str | os.PathLike, speakers: Mapping[str, object], sample_rate: float | None = None, *,
@@ -297,11 +297,13 @@ class Model:
             return torch.get_num_threads()
         return nj or devices.usable_cores()
 
-    def _embed_one(self, recording: Recording) -> np.ndarray:
-        audio.say_notes(recording.notes)
-        return embed_recording(self.extractor, recording)
+    def _embed_one(self, recording, sample_rate: float | None, options: audio.AudioOptions,
+                   hear: Listener | None) -> np.ndarray:
+        embedding, notes = embed_thing(self.extractor, recording, sample_rate, options, hear=hear)
+        audio.say_notes(notes)
+        return embedding
 
-    def _embed_all(self, load: Callable[[object], Recording], items: list, nj: int | None,
+    def _embed_all(self, embed: Callable[[object], tuple[np.ndarray, Counter]], items: list, nj: int | None,
                    on_bad: str) -> np.ndarray | list[np.ndarray | RecordingError]:
         """What each item's recording gives: embeddings, or why there is none."""
         if on_bad not in ("raise", "return"):
@@ -309,8 +311,7 @@ class Model:
 
         def attempt(item: object) -> tuple[np.ndarray | RecordingError, Counter]:
             try:
-                recording = load(item)
-                return embed_recording(self.extractor, recording), recording.notes
+                return embed(item)
             except RecordingError as error:
                 return error, Counter()
 
@@ -331,10 +332,10 @@ def make_audio_options(options: dict) -> audio.AudioOptions:
     return audio.AudioOptions(**options)
 
 
-def make_listener(vad: bool, options: audio.AudioOptions) -> Callable[[Recording], Recording]:
+def make_listener(vad: bool, options: audio.AudioOptions) -> Listener | None:
     """What is made of a loaded recording before it is embedded: nothing, or what of it is speech."""
     if not vad:
-        return lambda recording: recording
+        return None
     detector = _detector()
     return lambda recording: keep_speech_of(detector, recording, options.min_duration_s)
 

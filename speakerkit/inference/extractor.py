@@ -4,6 +4,8 @@ import contextlib
 import multiprocessing
 import os
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Protocol
@@ -12,9 +14,10 @@ import numpy as np
 
 from speakerkit.errors import DataError, RecordingError
 from speakerkit.features.framing import num_frames
-from speakerkit.features.resample import resample
+from speakerkit.features.resample import resample, resample_blocks
 from speakerkit.inference.backends import Choice, choose_backend
 from speakerkit.inference.long_recordings import Blocks, embed_long, is_long
+from speakerkit.io.audio_stream import AudioStream
 from speakerkit.io.recordings import Recording
 from speakerkit.models import device as devices
 from speakerkit.models.golden import GoldenError, compare_golden, golden_signal
@@ -125,12 +128,42 @@ def embed_recording(extractor: Extractor, recording: Recording) -> np.ndarray:
     Raises:
         RecordingError: as embed_samples does, under the recording's name.
     """
-    uses_torch = extractor.backend == "torch" and extractor.device == "cpu"
     try:
-        with devices.one_thread() if uses_torch else contextlib.nullcontext():
+        with _as_in_a_worker(extractor):
             return extractor.embed_samples(recording.samples, recording.sample_rate)
     except RecordingError as error:  # the extractor knows samples, not where they are from
         raise RecordingError(recording.name, error.reason, error.detail) from None
+
+
+def embed_stream(extractor: Extractor, stream: AudioStream, name: str, notes: Counter) -> np.ndarray:
+    """The embedding of a long recording, decoded once for its mean and once for its embedding, in constant memory.
+
+    Args:
+        extractor: of a model that can be run in parts.
+        stream: the recording.
+        name: what errors call it.
+        notes: counts the NOTES that the recording gives rise to.
+
+    Raises:
+        RecordingError: as embed_samples does, under ``name``.
+        StreamFault: something is wrong with the samples.
+    """
+    model_rate = extractor.info.fbank.sample_rate
+    passes = iter([notes])  # counted once
+
+    def blocks() -> Iterator[np.ndarray]:
+        return resample_blocks(stream.blocks(next(passes, None)), stream.sample_rate, model_rate)
+
+    try:
+        with _as_in_a_worker(extractor):
+            return extractor.embed_blocks(blocks)
+    except RecordingError as error:
+        raise RecordingError(name, error.reason, error.detail) from None
+
+
+def _as_in_a_worker(extractor: Extractor) -> contextlib.AbstractContextManager:
+    uses_torch = extractor.backend == "torch" and extractor.device == "cpu"
+    return devices.one_thread() if uses_torch else contextlib.nullcontext()
 
 
 def check_embedding(embedding: np.ndarray, path: str) -> None:

@@ -1,5 +1,6 @@
 """A long recording in blocks, checked as ``audio.load_audio`` checks it, in constant memory."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class StreamFault(Exception):
 class AudioStream:
     """A recording, or a segment of one, whose header has been checked."""
 
-    path: str
+    path: str | bytes  # or a file's content
     options: audio.AudioOptions
     start_s: float | None
     end_s: float | None
@@ -56,12 +57,12 @@ class AudioStream:
             notes.update(+notes_here)
 
 
-def open_stream(path: str, options: audio.AudioOptions, start_s: float | None = None,
+def open_stream(path: str | os.PathLike | bytes, options: audio.AudioOptions, start_s: float | None = None,
                 end_s: float | None = None) -> AudioStream | None:
     """A recording as a stream, where it is long and can be one; None where it is to be loaded at once.
 
     Args:
-        path: a file; a pipe is never a stream, for it would run twice.
+        path: a file, or its content; a pipe is never a stream, for it would run twice.
         options: how it is taken; nothing cut is accepted of a stream.
         start_s: where the segment begins, in seconds; None: at the start.
         end_s: where it ends; None or below 0: at the end.
@@ -69,7 +70,8 @@ def open_stream(path: str, options: audio.AudioOptions, start_s: float | None = 
     Raises:
         RecordingError: what ``audio.load_audio`` refuses by the header.
     """
-    if pipes.is_pipe(path) or options.accept_truncated:
+    path = path if isinstance(path, bytes) else os.fspath(path)
+    if (isinstance(path, str) and pipes.is_pipe(path)) or options.accept_truncated:
         return None
     with open_recording(path, options.pcm_rate, options.allow_pipes) as opened:
         audio.check_header(opened, options, Counter())

@@ -2,15 +2,13 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from speakerkit.errors import RecordingError
-from speakerkit.features.resample import resample_blocks
 from speakerkit.io import audio
-from speakerkit.io.audio_stream import LONG_S, AudioStream, StreamFault, open_stream
+from speakerkit.io.audio_stream import LONG_S, StreamFault, open_stream
 from speakerkit.jobs.utterances import Utterance, load_utterance
 
 
@@ -35,6 +33,8 @@ _detector = None
 
 def embed_utterance(task: Task) -> Embedded:
     """One utterance by itself, in a worker; its length decides how it is read."""
+    from speakerkit.inference.extractor import embed_stream
+
     utterance, options, _ = task
     notes: Counter = Counter()
     try:
@@ -44,7 +44,8 @@ def embed_utterance(task: Task) -> Embedded:
         if stream is not None:
             with contextlib.suppress(StreamFault):  # loading it at once says what is wrong
                 duration_s = stream.num_samples / stream.sample_rate
-                return Embedded(_embed_stream(stream, notes), None, stream.sample_rate, duration_s, duration_s, notes)
+                embedding = embed_stream(loaded_extractor(), stream, utterance.path, notes)
+                return Embedded(embedding, None, stream.sample_rate, duration_s, duration_s, notes)
             notes.clear()
         samples, speech, rate = load_speech(utterance, options, notes)
         embedding = loaded_extractor().embed_samples(speech, rate)
@@ -66,17 +67,6 @@ def load_speech(
     samples, rate = load_utterance(utterance, options, notes)
     speech = samples if _detector is None else _detector.keep_speech(samples, rate, options.min_duration_s)
     return samples, speech, rate
-
-
-def _embed_stream(stream: AudioStream, notes: Counter) -> np.ndarray:
-    """A long recording, decoded once for its mean and once for its embedding, in constant memory."""
-    model_rate = _choice.info.fbank.sample_rate
-    passes = iter([notes])  # counted once
-
-    def blocks() -> Iterator[np.ndarray]:
-        return resample_blocks(stream.blocks(next(passes, None)), stream.sample_rate, model_rate)
-
-    return loaded_extractor().embed_blocks(blocks)
 
 
 def describe_task(task: Task) -> str:
