@@ -217,7 +217,7 @@ class Model:
         return verification.compare(self.extractor, tested, enrolled)
 
     def enrol(self, path: str | os.PathLike, speakers: Mapping[str, object], sample_rate: float | None = None, *,
-              nj: int | None = None, **options) -> Voiceprints:
+              nj: int | None = None, vad: bool = False, **options) -> Voiceprints:
         """Add recordings of people to a voiceprint file, which is made where there is none.
 
         Args:
@@ -227,7 +227,7 @@ class Model:
                 further recordings.
             sample_rate: Hz, of all arrays and tensors.
             nj: recordings worked on at a time.
-            **options: see Model.
+            vad, **options: see Model; kept in the file for embedding again.
 
         Returns:
             The voiceprints, as `load_voiceprints` gives them. The log (logger "speakerkit") says what looks
@@ -243,7 +243,8 @@ class Model:
                 for thing in (given if isinstance(given, (list, tuple)) else [given])]
         items = label_all([thing for _, thing in flat], sample_rate)
         pairs = [(name, item) for (name, _), item in zip(flat, items, strict=True)]
-        samples = enrolment.make_samples(pairs, audio_options, self.extractor, self._threads(nj))
+        samples = enrolment.make_samples(pairs, audio_options, self.extractor, self._threads(nj),
+                                         _detector() if vad else None)
         return enrolment.enrol(path, samples, self.extractor)
 
     def load_voiceprints(self, path: str | os.PathLike, refresh: bool = True) -> Voiceprints:
@@ -262,7 +263,7 @@ class Model:
         return voices
 
     def identify(self, voices: Voiceprints | str | os.PathLike, recording, sample_rate: float | None = None, *,
-                 top: int = 5, **options) -> Identification:
+                 top: int = 5, vad: bool = False, **options) -> Identification:
         """Whose voice is it? The nearest of the means of all speakers, found exactly: 100,000 in a few milliseconds.
 
         Args:
@@ -270,7 +271,7 @@ class Model:
             recording: see Model.
             sample_rate: Hz, of an array or tensor.
             top: how many of the nearest speakers at most.
-            **options: see Model.
+            vad, **options: see Model.
 
         Returns:
             speaker (None: nobody reaches the model's threshold), matches (nearest first, each with cosine,
@@ -284,8 +285,10 @@ class Model:
         """
         if not isinstance(voices, Voiceprints):
             voices = voiceprints.load_voiceprints(voices, self.extractor)
-        loaded = load_recording(recording, sample_rate, make_audio_options(options))
-        return voiceprints.identify(voices, loaded, self.extractor, top)
+        audio_options = make_audio_options(options)
+        hear = make_listener(vad, audio_options)
+        loaded = load_recording(recording, sample_rate, audio_options)
+        return voiceprints.identify(voices, loaded if hear is None else hear(loaded), self.extractor, top)
 
     def _threads(self, nj: int | None) -> int:
         """How many recordings are worked on at a time."""

@@ -1,5 +1,6 @@
 """People enrolled and identified from Python: the same numbers as verify, whoever is enrolled beside them."""
 
+import dataclasses
 import functools
 import logging
 import shutil
@@ -123,6 +124,44 @@ def test_options_are_kept_for_embedding_again(load, people, tmp_path):
     load(1).enrol(tmp_path / "v", {"right": tmp_path / "both.wav"}, channel=1)
     again = load(2).load_voiceprints(tmp_path / "v")
     assert np.array_equal(again.file.embeddings[0], load(2).embed(people["p1"][0]))
+
+
+@pytest.fixture(scope="module")
+def padded(speech_files, tmp_path_factory):
+    """A whole sentence between two stretches of hiss, and hiss alone."""
+    folder = tmp_path_factory.mktemp("padded")
+    samples, rate = soundfile.read(next(iter(speech_files.values()))[0], dtype="float32")
+    hiss = 1e-3 * np.random.default_rng(1).standard_normal(3 * rate).astype(np.float32)
+    soundfile.write(folder / "speech.wav", np.concatenate([hiss, samples, hiss]), rate, subtype="FLOAT")
+    soundfile.write(folder / "hiss.wav", hiss, rate, subtype="FLOAT")
+    return folder
+
+
+def test_only_speech_is_enrolled_and_searched_for(load, padded, people, tmp_path, caplog):
+    model, path = load(1), padded / "speech.wav"
+    voices = model.enrol(tmp_path / "v", {"a": path, "b": people["p1"][0]}, vad=True)
+    assert np.array_equal(voices.file.embeddings[0], model.embed(path, vad=True))
+    assert not np.array_equal(voices.file.embeddings[0], model.embed(path))
+    assert voices.file.recordings[0].options["vad"].startswith("silero-vad ")
+    assert voices.file.recordings[0].seconds == pytest.approx(soundfile.info(path).duration)
+    for form in (voices, tmp_path / "v"):
+        assert model.identify(form, path, vad=True).matches[0].cosine == pytest.approx(1.0)
+        assert model.identify(form, path).matches[0].cosine < 1 - 1e-6
+    again = load(2).load_voiceprints(tmp_path / "v")  # another model hears the same
+    assert np.array_equal(again.file.embeddings[0], load(2).embed(path, vad=True))
+    with pytest.raises(RecordingError, match="no-speech: nobody speaks in 3.00 s"):
+        model.identify(voices, padded / "hiss.wav", vad=True)
+    with pytest.raises(RecordingError, match="no-speech"):
+        model.enrol(tmp_path / "w", {"a": padded / "hiss.wav"}, vad=True)
+    assert not (tmp_path / "w").exists()
+    rows = tuple(dataclasses.replace(row, options={"vad": "silero-vad 0.1"}) for row in voices.file.recordings)
+    write_voiceprints(tmp_path / "old", dataclasses.replace(voices.file, recordings=rows))
+    assert np.array_equal(load(2).load_voiceprints(tmp_path / "old").file.embeddings, again.file.embeddings)
+    assert "was made with silero-vad 0.1; silero-vad" in caplog.text
+    rows = tuple(dataclasses.replace(row, options={"vad": 3}) for row in voices.file.recordings)
+    write_voiceprints(tmp_path / "bad", dataclasses.replace(voices.file, recordings=rows))
+    with pytest.raises(DataErrors, match="damaged: options of .*: vad is 3"):
+        load(2).load_voiceprints(tmp_path / "bad")
 
 
 def test_what_can_not_be_embedded_again(load, people, tmp_path):

@@ -12,7 +12,8 @@ people.voices   a voiceprint file: embeddings of every recording, and where each
 DATA_DIR        its wav.scp '<utt-id> <path>' and utt2spk '<utt-id> <spk-id>'
 
 With a recording that can't be used nobody is enrolled. What looks like a mistake is a warning: a recording unlike its
-speaker's others, a speaker like another one, the same samples twice."""
+speaker's others, a speaker like another one, the same samples twice. --vad is kept beside each recording and used
+again when another model makes the embeddings again; give it to identify-speaker too."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--remove", metavar="ID", action="append", help="take a speaker out; may be repeated")
     what.add_argument("--list", action="store_true", help="print '<spk-id> <recordings> <seconds>' lines")
     entry.add_model_options(parser)
+    entry.add_vad_option(parser)
     entry.add_nj_option(parser)
     entry.add_audio_options(parser, max_bad=False)
     return entry.run(parser, enrol_speakers, argv)
@@ -58,5 +60,5 @@ def enrol_speakers(args: argparse.Namespace) -> None:
             raise DataError("--speaker", fault)
         pairs = [(args.speaker, path) for path in args.inputs] if args.speaker else enrolment.read_pairs(args.inputs[0])
         options = enrolment.EnrolmentOptions(args.model, args.device, args.precision, args.nj,
-                                             entry.audio_options(args), args.backend)
+                                             entry.audio_options(args), args.backend, args.vad)
         enrolment.enrol_speakers(pairs, args.voices, options, args.report)

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--top", type=entry.number(int, 1, 10**6), default=5, metavar="N",
                         help="how many of the nearest speakers to print (default: %(default)s)")
     entry.add_model_options(parser)
+    entry.add_vad_option(parser)
     entry.add_audio_options(parser, max_bad=False)
     return entry.run(parser, identify_speaker, argv)
 
@@ -32,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
 def identify_speaker(args: argparse.Namespace) -> None:
     from speakerkit.jobs import verification, voiceprints
 
-    options = verification.VerificationOptions(args.model, args.device, args.precision,
-                                               audio_options=entry.audio_options(args), backend=args.backend)
+    options = verification.VerificationOptions(args.model, args.device, args.precision, args.vad,
+                                               entry.audio_options(args), args.backend)
     voiceprints.identify_speaker(args.voices, args.recording, options, args.top, args.report)
     print("nearest", args.report["nearest"])
     print_answer(args.report)

@@ -32,7 +32,7 @@ class VoiceRecording:
     path: str           # absolute; '' for one that came from memory and can't be read again
     sha256: str         # of its mono float32 samples at their own rate
     seconds: float
-    options: dict = field(default_factory=dict)  # fields of AudioOptions that aren't at their default
+    options: dict = field(default_factory=dict)  # fields of AudioOptions that aren't at their default; vad: a detector
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from speakerkit.errors import DataError, RecordingError, raise_all
+from speakerkit.inference import speech_detector
+from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of
 from speakerkit.io import audio, files, locks, tables
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.pipes import is_pipe
@@ -41,6 +43,7 @@ class Sample:
     seconds: float
     options: AudioOptions
     embedding: np.ndarray
+    vad: str = ""    # the detector that chose what is speech; '' for none
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class EnrolmentOptions:
     nj: int = 1
     audio_options: AudioOptions = field(default_factory=AudioOptions)
     backend: str = "auto"
+    vad: bool = False  # keep what a detector takes for speech, leave out the rest
 
 
 def enrol_speakers(pairs: Sequence[tuple[str, str]], path: str | os.PathLike, options: EnrolmentOptions,
@@ -79,11 +83,14 @@ def enrol_speakers(pairs: Sequence[tuple[str, str]], path: str | os.PathLike, op
     count_bad(faults, report)
     raise_all(faults)
     files.check_writable(path)
+    detector = speech_detector.load_detector() if options.vad else None
     extractor = load_extractor(options)
     report.update(model=extractor.info.name, sha256=extractor.sha256, precision=extractor.precision_name)
+    if detector is not None:
+        report["vad"] = detector.name
     try:
         samples = make_samples([(speaker, (recording, None, None)) for speaker, recording in pairs],
-                               options.audio_options, extractor, options.nj)
+                               options.audio_options, extractor, options.nj, detector)
     except DataError as error:
         count_bad(faults_of(error), report)
         raise
@@ -114,7 +121,8 @@ def read_pairs(folder: str | os.PathLike) -> list[tuple[str, str]]:
             for utt_id, value in recordings.values.items()]
 
 
-def make_samples(items: Sequence[tuple[str, tuple]], options: AudioOptions, extractor, nj: int) -> list[Sample]:
+def make_samples(items: Sequence[tuple[str, tuple]], options: AudioOptions, extractor, nj: int,
+                 detector: SpeechDetector | None = None) -> list[Sample]:
     """Load and embed recordings for enrolment.
 
     Args:
@@ -122,6 +130,7 @@ def make_samples(items: Sequence[tuple[str, tuple]], options: AudioOptions, extr
         options: how they are taken.
         extractor: inference.extractor.Extractor.
         nj: how many are worked on at a time.
+        detector: chooses what of a recording is embedded; the SHA-256 is that of all its samples.
 
     Raises:
         RecordingError, DataErrors: all that can't be used.
@@ -132,11 +141,13 @@ def make_samples(items: Sequence[tuple[str, tuple]], options: AudioOptions, extr
         speaker, (thing, rate, name) = item
         try:
             recording = load_recording(thing, rate, options, name)
-            embedding = embed_recording(extractor, recording)
+            heard = recording if detector is None else keep_speech_of(detector, recording, options.min_duration_s)
+            embedding = embed_recording(extractor, heard)
         except RecordingError as error:
             return error
         path = os.path.abspath(thing) if isinstance(thing, (str, os.PathLike)) else ""
-        return Sample(speaker, recording.name, path, hash_samples(recording), recording.duration_s, options, embedding)
+        return Sample(speaker, recording.name, path, hash_samples(recording), recording.duration_s, options, embedding,
+                      "" if detector is None else detector.name)
 
     samples = pool.run_threads(make, list(items), nj)
     raise_all([sample for sample in samples if isinstance(sample, RecordingError)])
@@ -221,6 +232,7 @@ def _add(old: VoiceprintFile, samples: Sequence[Sample]) -> VoiceprintFile:
                         sample.speaker, other)
         others.append(sample.speaker)
         options = {k: v for k, v in dataclasses.asdict(sample.options).items() if v != defaults[k]}
+        options |= {"vad": sample.vad} if sample.vad else {}
         rows.append((sample.speaker, VoiceRecording(0, sample.path, sample.sha256, sample.seconds, options)))
         embeddings.append(sample.embedding)
     speakers = list(dict.fromkeys([*old.speakers, *(speaker for speaker, _ in rows)]))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from speakerkit.errors import DataError, raise_all
+from speakerkit.inference import speech_detector
+from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of
 from speakerkit.io import locks
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.recordings import Recording, load_recording
@@ -197,13 +199,39 @@ def _load_again(voices: Voiceprints, row: VoiceRecording) -> Recording:
     if not row.path:
         raise DataError(voices.path, f"'{speaker}' was enrolled from memory, so another model can't embed it again; "
                                      "take the old model, or remove and enrol it again")
+    given = dict(row.options)
+    vad = given.pop("vad", "")
     try:
-        recording = load_recording(row.path, None, AudioOptions(**row.options | {"allow_pipes": False}))
+        if not isinstance(vad, str):
+            raise TypeError(f"vad is {vad!r}")
+        options = AudioOptions(**given | {"allow_pipes": False})
+        recording = load_recording(row.path, None, options)
     except (TypeError, ValueError) as error:
         raise DataError(voices.path, f"damaged: options of {row.path}: {error}") from None
     if hash_samples(recording) != row.sha256:
         raise DataError(row.path, f"has changed since it was enrolled for '{speaker}'")
-    return recording
+    return keep_speech_of(_detector_like(vad, voices.path), recording, options.min_duration_s) if vad else recording
+
+
+@functools.cache
+def _detector_like(name: str, path: str) -> SpeechDetector:
+    """The detector for recordings that one of this name chose speech of; another version of it is said."""
+    detector = speech_detector.load_detector()
+    if detector.name != name:
+        log.warning("%s: was made with %s; %s is here, and may take other stretches for speech", path, name,
+                    detector.name)
+    return detector
+
+
+def _keep_speech(recording: Recording, options: AudioOptions, report: dict) -> Recording:
+    detector = speech_detector.load_detector()
+    try:
+        heard = keep_speech_of(detector, recording, options.min_duration_s)
+    except DataError as error:
+        count_bad(faults_of(error), report)
+        raise
+    report.update(vad=detector.name, test_speech_seconds=round(heard.duration_s, 3))
+    return heard
 
 
 def identify_speaker(path: str | os.PathLike, test: str, options, top: int, report: dict) -> None:
@@ -212,7 +240,7 @@ def identify_speaker(path: str | os.PathLike, test: str, options, top: int, repo
     Args:
         path: the voiceprint file.
         test: the recording; `-` is standard input.
-        options: jobs.verification.VerificationOptions, without a VAD.
+        options: jobs.verification.VerificationOptions.
         top: how many of the nearest speakers at most.
         report: filled with `nearest`, the numbers of that speaker's match, and `matches`.
 
@@ -226,6 +254,8 @@ def identify_speaker(path: str | os.PathLike, test: str, options, top: int, repo
     except DataError as error:
         count_bad(faults_of(error), report)
         raise
+    if options.vad:
+        recording = _keep_speech(recording, options.audio_options, report)
     read_voiceprints(path)  # a file that is none is told before torch is loaded
     extractor = load_extractor(options)
     report.update(model=extractor.info.name, sha256=extractor.sha256, precision=extractor.precision_name)

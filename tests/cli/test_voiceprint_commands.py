@@ -1,5 +1,6 @@
 """enrol-speakers and identify-speaker as a user calls them, with a network of random weights."""
 
+import importlib.metadata
 import json
 
 import numpy as np
@@ -154,3 +155,34 @@ def test_what_is_no_voiceprint_file(enrol, identify, wavs, tmp_path):
     assert "nowhere.wav: missing" in told
     assert json.loads((tmp_path / "j").read_text())["bad_missing"] == 1
     assert enrol("--speaker", "a", wavs[0], tmp_path, code=75).err.endswith("is a folder\n")
+
+
+def test_vad_of_both(enrol, identify, speech_files, tmp_path):
+    """The speech of a recording is enrolled and searched for; where nobody speaks nothing is."""
+    samples, rate = soundfile.read(next(iter(speech_files.values()))[0], dtype="float32")
+    hiss = 1e-3 * np.random.default_rng(1).standard_normal(3 * rate).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([hiss, samples, hiss]), rate, subtype="FLOAT")
+    soundfile.write(tmp_path / "hiss.wav", hiss, rate, subtype="FLOAT")
+    enrol("--vad", "--speaker", "anna", tmp_path / "a.wav", tmp_path / "v")
+    assert read_voiceprints(tmp_path / "v").recordings[0].options["vad"].startswith("silero-vad ")
+    said = identify("--vad", "--json", tmp_path / "out.json", tmp_path / "a.wav", tmp_path / "v").out
+    assert as_lines(said)["nearest"] == "anna" and float(as_lines(said)["cosine"]) == pytest.approx(1.0)
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert report["vad"].startswith("silero-vad ")
+    assert 0 < report["test_speech_seconds"] < len(samples) / rate + 3
+    error = identify("--vad", tmp_path / "hiss.wav", tmp_path / "v", code=1).err
+    assert "hiss.wav: no-speech: nobody speaks in 3.00 s" in error
+    error = enrol("--vad", "--speaker", "ben", tmp_path / "hiss.wav", tmp_path / "w", code=1).err
+    assert "hiss.wav: no-speech" in error and not (tmp_path / "w").exists()
+
+
+def test_vad_without_its_package(enrol, identify, wavs, tmp_path, monkeypatch):
+    enrol("--speaker", "anna", wavs[0], tmp_path / "v")
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    for said in (enrol("--vad", "--speaker", "ben", wavs[2], tmp_path / "v", code=2).err,
+                 identify("--vad", wavs[0], tmp_path / "v", code=2).err):
+        assert "--vad needs silero-vad, which isn't installed: pip install 'speakerkit[vad]'" in said
