@@ -81,10 +81,10 @@ def read_facts(data: bytes, path: str | os.PathLike) -> dict:
 
 def digest_of(data: bytes, stored: str) -> str:
     """SHA-256 of the file with zeros where ``stored`` stands."""
-    before, found, after = data.partition(stored.encode())
-    digest = hashlib.sha256(before)
-    digest.update(b"0" * len(found))
-    digest.update(after)
+    view, first = memoryview(data), data.index(stored.encode())  # a view: the file isn't copied
+    digest = hashlib.sha256(view[:first])
+    digest.update(b"0" * len(stored))
+    digest.update(view[first + len(stored) :])
     return digest.hexdigest()
 
 

@@ -6,12 +6,15 @@ import soundfile
 
 from speakerkit.features import augment
 from speakerkit.features.quality import (
+    FRAME_S,
     LOWEST_HZ,
+    NOISE_QUANTILE,
+    QUANTILE_FACTOR,
     clipped_fraction,
+    collect_slots,
     find_activity,
     measure_quality,
     power_spectra,
-    quantile_factor,
 )
 from speakerkit.features.resample import resample
 
@@ -153,7 +156,10 @@ def test_zeros_a_tone_and_a_constant_are_no_speech():
 
 
 def test_the_factor_is_that_of_steady_noise():
-    assert 0.4 < quantile_factor() < 0.6  # mean of 4 half-overlapping exponential powers at its 15 % quantile
+    white = np.random.default_rng(0).standard_normal(60 * RATE).astype(np.float32)
+    slots = collect_slots(white, RATE, np.ones(round(FRAME_S * RATE) // 2 + 1, dtype=bool))[:, 1:-1]
+    factor = np.quantile(slots, NOISE_QUANTILE, axis=0).mean() / slots.mean()
+    assert pytest.approx(factor, rel=1e-6) == QUANTILE_FACTOR  # of means of 4 half-overlapping exponential powers
     noise = augment.coloured_noise(20 * RATE, 0, np.random.default_rng(5))
     noise[:RATE] *= 100.0  # a second at 40 dB above 19 s of noise
     assert measure_quality(1e-3 * noise, RATE).snr_db == pytest.approx(40.0, abs=0.5)
