@@ -4,7 +4,8 @@ Repositories and files are those of 3D-Speaker's `speakerlab/bin/infer_sv.py`, W
 and SpeechBrain's `pretrained_interfaces`. Licences are those of the model pages; WeSpeaker's page says that a
 model follows the licence of its corpus. A size or SHA-256 is given where the file itself was seen
 (campplus-cn-en) or where public projects pin it: several name the same for campplus-cn and SpeechBrain's ECAPA-TDNN,
-one names those of ERes2NetV2.
+one names those of ERes2NetV2, one those of campplus-voxceleb, one those of eres2net-huge-cn (both sizes are those of
+these networks' values and a torch archive).
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ CATALOGUE = (
               "3dspeaker", "Apache-2.0", _CHINESE_200K, 28_036_335,
               "3388cf5fd3493c9ac9c69851d8e7a8badcfb4f3dc631020c4961371646d5ada8"),
     Published("campplus-voxceleb", MODELSCOPE, "iic/speech_campplus_sv_en_voxceleb_16k", "campplus_voxceleb.bin",
-              "3dspeaker", "Apache-2.0", "VoxCeleb2 dev: 5,994 speakers"),
+              "3dspeaker", "Apache-2.0", "VoxCeleb2 dev: 5,994 speakers", 29_357_703,
+              "5b1a88b6f8d85826fabef804779c3372b42f3af21457fa48bd5c097c0686b2de"),
     Published("eres2net-voxceleb", MODELSCOPE, "iic/speech_eres2net_sv_en_voxceleb_16k", "pretrained_eres2net.ckpt",
               "3dspeaker", "Apache-2.0", "VoxCeleb2 dev: 5,994 speakers"),
     Published("eres2net-base-cn", MODELSCOPE, "iic/speech_eres2net_base_200k_sv_zh-cn_16k-common",
@@ -51,7 +53,8 @@ CATALOGUE = (
     Published("eres2net-large-3dspeaker", MODELSCOPE, "iic/speech_eres2net_large_sv_zh-cn_3dspeaker_16k",
               "eres2net_large_model.ckpt", "3dspeaker", "Apache-2.0", _THREE_D_SPEAKER),
     Published("eres2net-huge-cn", MODELSCOPE, "iic/speech_eres2net_sv_zh-cn_16k-common",
-              "pretrained_eres2net_aug.ckpt", "3dspeaker", "Apache-2.0", _CHINESE_200K),
+              "pretrained_eres2net_aug.ckpt", "3dspeaker", "Apache-2.0", _CHINESE_200K, 221_210_095,
+              "ad78a02cab9dc23385c3fe235d1c3a370c0bd89ef192d0250546b370b0b8f227"),
     Published("eres2netv2-cn", MODELSCOPE, "iic/speech_eres2netv2_sv_zh-cn_16k-common", "pretrained_eres2netv2.ckpt",
               "3dspeaker", "Apache-2.0", _CHINESE_200K, 71_768_231,
               "0eb4057106b2573dd7b132cf0c36273ab29afd192c1610f80baa9c556dbb963c"),
