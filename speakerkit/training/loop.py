@@ -50,6 +50,7 @@ class Run:
     targets: torch.Tensor | None = None  # (num_classes, embedding_dim): what the teacher says of each class
     initial: dict = field(default_factory=dict)  # name, SHA-256 of the model that training began with
     teacher: dict = field(default_factory=dict)  # its name, SHA-256, training data, licence
+    most_samples_per_s: float | None = None  # by one process, at the device's measured peak
     forward: Forward | None = None  # of the network in a step; None: as the state's network is written
     ranks: Ranks = field(default_factory=Ranks)  # this process among those that train together
 
@@ -317,9 +318,12 @@ def _note_bad_step(state: TrainingState, run: Run, loss: float, norm: float, cou
 
 def _row(state: TrainingState, run: Run, meter: progress.Meter) -> dict:
     config, done = run.system.training, state.step
-    return {
+    row = {
         "step": done,
         "epoch": done * config.batch_size / len(run.batches.chunks.labels),
         "learning_rate": schedules.learning_rate(done / run.num_steps, config),
         "margin": schedules.margin(run.progress(done - 1), run.system.loss),
     } | meter.report(config.batch_size)
+    if run.most_samples_per_s:
+        row["of_peak"] = row["samples_per_s"] / (run.ranks.size * run.most_samples_per_s)
+    return row

@@ -22,6 +22,7 @@ COLUMNS = (
     "waiting",
     "eer_percent",
     "likeness",
+    "of_peak",
 )
 
 
@@ -101,11 +102,13 @@ def draw_curve(table: TrainingTable, path: str | os.PathLike) -> bool:
 def describe(row: dict, eta_s: float) -> str:
     """One line of the log."""
     hours, minutes = divmod(int(eta_s) // 60, 60)
+    peak = f"{100 * row['of_peak']:.0f} % of the device's peak, " if "of_peak" in row else ""
     teacher = f"likeness {row['likeness']:.3f}, " if "likeness" in row else ""
     return (
         f"step {row['step']:,} epoch {row['epoch']:.2f}: loss {row['loss']:.4f}, "
         f"accuracy {100 * row['accuracy']:.1f} %, "
         f"{teacher}learning rate {row['learning_rate']:.2e}, margin {row['margin']:.3f}, "
         f"gradient {row['gradient_norm']:.2f}, "
-        f"{row['samples_per_s']:.1f} samples/s, waiting {100 * row['waiting']:.0f} %, {hours}:{minutes:02d} h left"
+        f"{row['samples_per_s']:.1f} samples/s, {peak}waiting {100 * row['waiting']:.0f} %, "
+        f"{hours}:{minutes:02d} h left"
     )

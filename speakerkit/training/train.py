@@ -20,6 +20,7 @@ from speakerkit.models import model_file
 from speakerkit.models.networks import initialise, make_network
 from speakerkit.training import checkpoint, loop, ranks, setup
 from speakerkit.training.aam_softmax import AamSoftmax
+from speakerkit.training.capacity import most_samples_per_s
 from speakerkit.training.chunks import TrainingBatches, person_of
 from speakerkit.training.feeding import check_features_on
 from speakerkit.training.finish import finish_network
@@ -295,6 +296,9 @@ def _start(
         targets,
         initial,
         teacher,
+        most_samples_per_s(network, system.training.chunk_frames, system.fbank.num_columns, device, precision)
+        if group.is_first
+        else None,
         make_forward(network, system.training.compile, device),
         group,
     )
