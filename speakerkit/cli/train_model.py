@@ -8,10 +8,11 @@ from speakerkit.errors import ConfigError
 FORMATS = """\
 TRAIN_DIR holds utt2spk ('<utt-id> <spk-id>' a line) and feats.scp with utt2num_frames, or wav.scp
 ('<utt-id> <path>' a line): features are then made while training, with the configuration's
-[augmentation]. EXP_DIR gets checkpoints/, best/, train.log, train_log.tsv, training_curve.png and
-model.safetensors; with --init and --valid-trials also before_after.md, what training has brought. A
-started EXP_DIR goes on where it stopped, exactly. --nj N cores are shared by --num-processes: each takes its
-part of every batch, on GPUs one GPU, and batch norm sees that part; processes that torchrun or a cluster's
+[augmentation]; local/pack_audio.py packs recordings, which are then read faster. EXP_DIR gets
+checkpoints/, best/, train.log, train_log.tsv, training_curve.png and model.safetensors; with --init and
+--valid-trials also before_after.md, what training has brought. A started EXP_DIR goes on where it
+stopped, exactly. --num-processes share the --nj cores: each takes its part of every batch (on GPUs, one
+GPU), and batch norm sees that part; processes that torchrun or a cluster's
 launcher starts (RANK, WORLD_SIZE) work together in the same way."""
 
 

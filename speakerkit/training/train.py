@@ -353,6 +353,7 @@ def _write_model(
         "seed": options.seed,
         "version": __version__,
         "precision": devices.precision_name(run.precision),
+        "num_processes": run.ranks.size,
         "left_out": len(state.bad),
         **({"init": run.initial} if run.initial else {}),
         **({"teacher": run.teacher} if run.teacher else {}),
