@@ -1,8 +1,18 @@
 """A training directory of real speech and a network that trains on it in seconds."""
 
+import json
+
 import pytest
 
-from speakerkit.config import AugmentationConfig, FbankConfig, LossConfig, ModelConfig, SystemConfig, TrainingConfig
+from speakerkit.config import (
+    AugmentationConfig,
+    FbankConfig,
+    LossConfig,
+    ModelConfig,
+    SystemConfig,
+    TrainingConfig,
+    as_dict,
+)
 
 
 @pytest.fixture
@@ -26,5 +36,19 @@ def make_system():
             training=TrainingConfig(**(options | training)),
             augmentation=augmentation or AugmentationConfig(speeds=(0.9, 1.0), noise=0.5, reverberation=0.5),
         )
+
+    return make
+
+
+@pytest.fixture
+def toml():
+    """``toml(system)`` is the text of a configuration file of it."""
+
+    def value(v) -> str:
+        return json.dumps(v) if not isinstance(v, list) else "[" + ", ".join(map(value, v)) + "]"
+
+    def make(system: SystemConfig) -> str:
+        return "".join(f"[{section}]\n" + "".join(f"{k} = {value(v)}\n" for k, v in options.items())
+                       for section, options in as_dict(system).items())
 
     return make

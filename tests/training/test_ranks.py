@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import json
 import os
 import signal
 import socket
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from speakerkit.config import as_dict
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.bad_recordings import BadRecordings
@@ -119,16 +117,8 @@ def test_a_shared_step_is_that_of_the_mean_of_the_shares_losses(make_system):
             torch.testing.assert_close(ours, one * 3 / 7 + two * 4 / 7, rtol=1e-4, atol=1e-6)
 
 
-def toml(system) -> str:
-    def value(v):
-        return json.dumps(v) if not isinstance(v, list) else "[" + ", ".join(map(value, v)) + "]"
-
-    return "".join(f"[{section}]\n" + "".join(f"{k} = {value(v)}\n" for k, v in options.items())
-                   for section, options in as_dict(system).items())
-
-
 @pytest.fixture
-def command(train_dir, make_system, tmp_path):
+def command(train_dir, make_system, toml, tmp_path):
     """``command(exp_dir)``: the words that train sixty steps in two processes."""
     (tmp_path / "system.toml").write_text(toml(make_system(**LONG)))
 
@@ -195,7 +185,7 @@ def test_whoever_is_killed_the_run_ends_at_once_and_goes_on_exactly(command, tra
     assert weights(exp_dir) == weights(tmp_path / "straight")
 
 
-def test_processes_of_a_launcher_train_the_same(train_dir, make_system, command, tmp_path):
+def test_processes_of_a_launcher_train_the_same(train_dir, make_system, toml, command, tmp_path):
     run(train_dir, tmp_path / "started", make_system(**SHORT), nj=2, num_processes=2)
     (tmp_path / "system.toml").write_text(toml(make_system(**SHORT)))
     words = [word for word in command(tmp_path / "launched") if word not in ("--num-processes", "2")]

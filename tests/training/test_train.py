@@ -10,7 +10,6 @@ import time
 import pytest
 import torch
 
-from speakerkit.config import as_dict
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.io.audio import AudioOptions
 from speakerkit.models import model_file
@@ -70,15 +69,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def toml(system) -> str:
-    def value(v):
-        return json.dumps(v) if not isinstance(v, list) else "[" + ", ".join(map(value, v)) + "]"
-
-    return "".join(f"[{section}]\n" + "".join(f"{k} = {value(v)}\n" for k, v in options.items())
-                   for section, options in as_dict(system).items())
-
-
-def test_killed_and_terminated_runs_go_on_exactly(train_dir, make_system, tmp_path, straight):
+def test_killed_and_terminated_runs_go_on_exactly(train_dir, make_system, toml, tmp_path, straight):
     (tmp_path / "system.toml").write_text(toml(make_system()))
     exp_dir = tmp_path / "killed"
     command = [sys.executable, "-c", TRAIN, "--config", str(tmp_path / "system.toml"), "--device", "cpu", "--nj", "1",
