@@ -1,7 +1,9 @@
 """Small models of each kind that the exporter writes down itself, as files."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -9,6 +11,7 @@ import torch
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.inference import onnx_export
 from speakerkit.models import model_file
+from speakerkit.models.golden import prepare_features
 
 SMALL = {"base_channels": 4, "num_blocks": (2, 1, 1, 1), "embedding_dim": 16}
 KINDS = {
@@ -43,6 +46,30 @@ def graphs(models) -> dict[str, Path]:
     for path in models.values():
         path.with_suffix(".onnx").write_bytes(onnx_export.to_onnx(model_file.load_model(path))[0])
     return {kind: path.with_suffix(".onnx") for kind, path in models.items()}
+
+
+@pytest.fixture(scope="session")
+def plain_embedding() -> Callable[[Path, np.ndarray], np.ndarray]:
+    """``plain_embedding(path, samples)``: by the network as trained, batch norm and all, without padding."""
+
+    def embed(path: Path, samples: np.ndarray) -> np.ndarray:
+        loaded = model_file.load_model(path)
+        with torch.no_grad():
+            features = prepare_features(torch.from_numpy(samples), loaded.info.fbank, loaded.info.model)
+            return loaded.network(features)[0].numpy()
+
+    return embed
+
+
+@pytest.fixture(scope="session")
+def cosine() -> Callable[[np.ndarray, np.ndarray], float]:
+    """``cosine(a, b)``, in float64."""
+
+    def compute(a: np.ndarray, b: np.ndarray) -> float:
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    return compute
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import soundfile
-import torch
 
 from speakerkit.config import SPEECHBRAIN_FBANK, FbankConfig, ModelConfig
 from speakerkit.inference import backends, onnx_export
 from speakerkit.inference.extractor import start_extractor
 from speakerkit.models import model_file
-from speakerkit.models.golden import prepare_features
 
 SMALL = {"base_channels": 8, "num_blocks": (1, 1, 1, 1), "embedding_dim": 16}
 THIN = SMALL | {"base_channels": 16, "num_blocks": (2,), "pooled_channels": 24}
@@ -53,20 +51,7 @@ def exported(request, tmp_path_factory, draw_network):
     return path
 
 
-def cosine(a, b):
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-
-
-def plain_embedding(path, samples):
-    """By the network as trained, batch norm and all, without padding."""
-    loaded = model_file.load_model(path)
-    with torch.no_grad():
-        features = prepare_features(torch.from_numpy(samples), loaded.info.fbank, loaded.info.model)
-        return loaded.network(features)[0].numpy()
-
-
-def test_torch_onnxruntime_and_openvino_agree(exported, speech):
+def test_torch_onnxruntime_and_openvino_agree(exported, speech, plain_embedding, cosine):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(exported.with_suffix(".onnx"), options)
@@ -84,7 +69,7 @@ def test_torch_onnxruntime_and_openvino_agree(exported, speech):
         assert cosine(ours, session.run(None, {"samples": samples[None]})[0][0]) >= 0.999999
 
 
-def test_bfloat16_keeps_statistics_and_attention_exact(exported, speech):
+def test_bfloat16_keeps_statistics_and_attention_exact(exported, speech, plain_embedding, cosine):
     """What follows the convolutions stays float32 under OpenVINO, as it does under torch."""
     choice = backends.choose_backend(exported.with_suffix(".onnx"), "cpu", "bfloat16", "openvino")
     extractor = start_extractor(choice)  # whose golden vector is met

@@ -7,13 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 
 from speakerkit.config import ModelConfig
 from speakerkit.inference import onnx_export
 from speakerkit.inference.graph_parts import cut_graph
 from speakerkit.models import model_file, onnx_file
-from speakerkit.models.golden import prepare_features
 from speakerkit.models.model_info import read_info
 from speakerkit.models.networks import NETWORKS, make_network
 
@@ -27,21 +25,8 @@ def open_session(graph):
     return onnxruntime.InferenceSession(graph, options)
 
 
-def plain_embedding(path, samples):
-    """By the network as trained, batch norm and all."""
-    loaded = model_file.load_model(path)
-    with torch.no_grad():
-        features = prepare_features(torch.from_numpy(samples), loaded.info.fbank, loaded.info.model)
-        return loaded.network(features)[0].numpy()
-
-
-def cosine(a, b):
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_raw_samples_give_torchs_embedding(models, graphs, utterances, kind):
+def test_raw_samples_give_torchs_embedding(models, graphs, utterances, kind, plain_embedding, cosine):
     session = open_session(graphs[kind])
     assert [item.name for item in session.get_inputs()] == ["samples"]
     for samples in [*utterances, utterances[0][9000:9400], utterances[1][8000:9999]]:  # one frame, ten
@@ -53,7 +38,7 @@ def test_raw_samples_give_torchs_embedding(models, graphs, utterances, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_padded_batch_changes_nothing(graphs, utterances, kind):
+def test_a_padded_batch_changes_nothing(graphs, utterances, kind, cosine):
     session = open_session(graphs[kind])
     batch = np.full((len(utterances), max(map(len, utterances)) + 777), np.nan, np.float32)
     for row, samples in zip(batch, utterances, strict=True):
