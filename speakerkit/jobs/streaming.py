@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 MB = 1 << 20
 _BESIDES_MB = 320               # interpreter, libraries, a block on its way through
-_TEXT_IN_MEMORY = 1.6           # bytes that scoring in memory takes for a byte of the list
+_TEXT_IN_MEMORY = 4.0           # bytes that scoring in memory takes for a byte of the list, at the most
 _EMBEDDINGS_IN_MEMORY = 4       # and for a byte of the embeddings; streaming holds them twice while it loads
 _SHARE_OF_PAIRS = 4             # a quarter of the memory may mark pairs that were there
 
