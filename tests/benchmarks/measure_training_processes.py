@@ -17,7 +17,7 @@ from torch import multiprocessing
 
 from speakerkit.config import LossConfig, SystemConfig, TrainingConfig
 from speakerkit.models import device
-from speakerkit.models.resnet import initialise, make_network
+from speakerkit.models.networks import initialise, make_network
 from speakerkit.training import loop, ranks
 from speakerkit.training.aam_softmax import AamSoftmax
 from speakerkit.training.checkpoint import TrainingState

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from speakerkit.config import ModelConfig
-from speakerkit.models.resnet import make_network
+from speakerkit.models.networks import make_network
 from speakerkit.training import capacity
 from speakerkit.training.progress import describe
 

@@ -7,7 +7,7 @@ import torch
 
 from speakerkit.io.audio import AudioOptions
 from speakerkit.models import model_file
-from speakerkit.models.resnet import initialise, make_network
+from speakerkit.models.networks import initialise, make_network
 from speakerkit.training import forward, train
 
 CPU = torch.device("cpu")
