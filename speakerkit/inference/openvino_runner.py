@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import openvino
 
 from speakerkit.errors import DataError
 from speakerkit.features.framing import BLOCK_FRAMES, cut_range, framed_samples
@@ -25,9 +24,11 @@ from speakerkit.features.graph_names import (
 )
 from speakerkit.inference.backends import Choice
 from speakerkit.inference.batches import padded_length
+from speakerkit.inference.lean_openvino import import_openvino
 from speakerkit.inference.long_recordings import STEP, can_run_in_parts, embed_long, fbank_blocks
 from speakerkit.models.model_info import ModelInfo
 
+openvino = import_openvino()
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # of a quantised graph: what isn't quantised
 # One thread, not tied to a core: every worker would be tied to the same one. What is prepared for a shape isn't
 # kept once another comes (5 MB each, 6 ms to make again): who has many recordings brings them by length.
