@@ -7,10 +7,12 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterator
 
 from speakerkit import __version__
@@ -18,6 +20,7 @@ from speakerkit.errors import ConfigError, DataError, DataErrors, MachineError
 
 SCHEMA = 1  # of the --json object
 MOST_FAULTS = 10  # told one a line; then a count
+NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory")  # torch's words on a CPU and on a GPU
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 log = logging.getLogger("speakerkit")
@@ -65,20 +68,26 @@ def _telling(program: str, quiet: bool) -> Iterator[None]:
             signal.signal(signal.SIGTERM, sigterm)
 
 
+def _tell(program: str, message: object) -> None:
+    """One line, whatever a file name in it holds: a newline would fake a second one, an escape move the cursor."""
+    shown = "".join(repr(char)[1:-1] if unicodedata.category(char) == "Cc" else char for char in str(message))
+    print(f"{program}: {shown}", file=sys.stderr)
+
+
 def _tell_data_error(program: str, error: DataError) -> None:
     faults = error.faults if isinstance(error, DataErrors) else [error]
     for fault in faults[:MOST_FAULTS]:
-        print(f"{program}: {fault}", file=sys.stderr)
+        _tell(program, fault)
     if len(faults) > MOST_FAULTS:
-        print(f"{program}: ... and {len(faults) - MOST_FAULTS:,} more", file=sys.stderr)
+        _tell(program, f"... and {len(faults) - MOST_FAULTS:,} more")
 
 
 def _translated(error: BaseException) -> BaseException:
     """A library's word for a full disk or too little memory as a MachineError."""
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return MachineError(f"{error.filename or 'output'}: {error.strerror}")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)):
-        return MachineError(f"out of memory: {error}")
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
+        return MachineError(f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     return error
 
 
@@ -89,10 +98,10 @@ def _exit_code(program: str, error: BaseException) -> int:
         _tell_data_error(program, error)
         return 1
     if isinstance(error, ConfigError):
-        print(f"{program}: {error}", file=sys.stderr)
+        _tell(program, error)
         return 2
     if isinstance(error, MachineError):
-        print(f"{program}: {error}", file=sys.stderr)
+        _tell(program, error)
         return 75
     if isinstance(error, KeyboardInterrupt):
         print(f"{program}: stopped by Ctrl-C", file=sys.stderr)

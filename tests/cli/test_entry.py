@@ -52,6 +52,8 @@ ENDS = [  # what is raised, exit code, status, the line on stderr
     (MemoryError("40 GB"), 75, "machine-failed", "do-thing: out of memory: 40 GB"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 75, "machine-failed",
      "do-thing: out of memory: DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the manual"), 75, "machine-failed",
+     "do-thing: out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."),
     (KeyboardInterrupt(), 130, "stopped", "do-thing: stopped by Ctrl-C"),
     (outcome.Terminated(), 143, "stopped", "do-thing: stopped by SIGTERM"),
 ]
@@ -66,6 +68,11 @@ def test_ends(tmp_path, capsys, error, code, status, line):
     assert report.pop("error") in (line.removeprefix("do-thing: "), type(error).__name__)  # of a signal
     assert report == {"command": "do-thing", "schema": 1, "version": __version__, "status": status, "exit_code": code,
                       "num_utterances": 3, "eer_threshold": None}
+
+
+def test_a_file_name_cannot_begin_a_line_or_move_the_cursor(capsys):
+    assert run(raising(DataError("a\nb.wav", "no \x1b[2J\x9bfile", 3))) == 1
+    assert capsys.readouterr().err == "do-thing: a\\nb.wav:3: no \\x1b[2J\\x9bfile\n"
 
 
 def test_a_bug_shows_its_traceback(tmp_path, capsys):
