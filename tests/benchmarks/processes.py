@@ -1,5 +1,6 @@
 """Programs run side by side: what each took, all its processes together."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -61,8 +62,10 @@ def run_program(command: Sequence[object], env: dict | None = None) -> Spent:
         watch = _MemoryWatch(process.pid)
         try:
             _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+        except BaseException:  # Ctrl-C, or SIGTERM as run_benchmarks takes it: nothing is left running
+            for pid in _descendants(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             raise
         finally:
             wall, peak_mb = time.perf_counter() - began, watch.stop()

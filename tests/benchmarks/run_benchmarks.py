@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -112,6 +113,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args, cores = parse_arguments(argv), len(os.sched_getaffinity(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for name in DROPPED:
         os.environ.pop(name, None)
     sizes = QUICK if args.quick else Sizes()
