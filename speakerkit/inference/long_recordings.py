@@ -19,7 +19,8 @@ from speakerkit.features.framing import BLOCK_FRAMES, framed_samples, num_frames
 from speakerkit.inference.statistics import POOLING, TimeStatistics, pooled
 from speakerkit.models.model_info import ModelInfo
 
-BASIC_BLOCKS = ("resnet18", "resnet34", "resnet34_reference")  # two 3x3 convolutions a block; others have one
+# Two 3x3 convolutions a block; others have one.
+BASIC_BLOCKS = ("resnet18", "resnet34", "resnet34_reference", "resnet34_sp_l2reg")
 STEP = 8  # frames an output step of a ResNet
 MOST_FRAMES = 2048  # in one piece: 20 s; two of them in memory at once is what a worker needs at most
 

@@ -17,8 +17,10 @@ from speakerkit.inference.statistics import TimeStatistics, pooled
 from speakerkit.models import model_file, pooling
 
 # The published depth on few channels: what a step reaches is that of the real networks.
-DEEP = {"resnet34": ModelConfig(base_channels=2, embedding_dim=16),
-        "reference": ModelConfig(base_channels=2, embedding_dim=16, architecture="resnet34_reference", std_floor=1e-12)}
+TINY = {"base_channels": 2, "embedding_dim": 16}
+DEEP = {"resnet34": ModelConfig(**TINY),
+        "reference": ModelConfig(**TINY, architecture="resnet34_reference", std_floor=1e-12),
+        "sibling": ModelConfig(**TINY, architecture="resnet34_sp_l2reg", std_floor=1e-12)}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_what_fits_in_one_piece_is_read_once_and_gives_the_same_bytes(models, ut
 def test_every_length_modulo_a_step(models, utterances, cut):
     """Where "same" padding lies goes by the parity of the whole at each of three levels."""
     samples = utterances[0][: 64000 - 160 * cut]
-    for kind in ("resnet34", "reference"):
+    for kind in ("resnet34", "reference", "sibling"):
         extractor = load_extractor(models[kind], "cpu", "float32", "torch")
         ours = embed_long(extractor.runner, extractor.info, pieces(samples), 200)
         assert cosine(ours, extractor.runner.embed(samples)) >= 0.999999
