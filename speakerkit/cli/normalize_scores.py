@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 def normalize_scores(args: argparse.Namespace) -> None:
     import sys
 
+    entry.blas_in_one_thread()
     from speakerkit.errors import ConfigError
     from speakerkit.jobs import normalisation, scoring
 

@@ -41,6 +41,26 @@ def test_as_the_plain_way(num, num_cohort, dim, data):
     np.testing.assert_allclose(deviation, expected[1], atol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 6), st.integers(20, 400), st.sampled_from(["ties", "sorted", "rare", ""]))
+def test_the_highest_of_a_long_row(seed, top, size, kind):
+    """Whatever the sample says: many equal values, a row whose highest the sample misses, a sorted one."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(4, size)).astype(np.float32)
+    if kind == "ties":
+        rows = np.round(rows)
+    if kind == "sorted":
+        rows.sort(axis=1)
+    if kind == "rare":
+        rows[:, ::score_norm._SAMPLE_STEP] += 100  # most of the sample lies above all but itself
+    expected = np.sort(rows, axis=1)[:, size - top :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score_norm, "_SAMPLE_MARGIN", 1)
+        found = score_norm._highest(rows.copy(), top)
+    assert np.sort(found, axis=1).tolist() == expected.tolist()
+    assert np.sort(score_norm._highest(rows, top), axis=1).tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_blocks_and_threads_change_nothing(num_threads, monkeypatch):
     rng = np.random.default_rng(1)
