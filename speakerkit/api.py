@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from speakerkit.errors import BatchError, RecordingError
-from speakerkit.inference.backends import BACKENDS
-from speakerkit.inference.extractor import Extractor, load_extractor
+from speakerkit.inference.backends import BACKENDS, load_extractor
+from speakerkit.inference.extractor import Extractor
 from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of, load_detector
 from speakerkit.io import audio, fetch, files
 from speakerkit.io.fetch import fetch_url

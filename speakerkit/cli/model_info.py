@@ -39,7 +39,7 @@ def model_info(args: argparse.Namespace) -> None:
 
     description.describe(args.model, args.report, args.num_classes)
     if args.report["kind"] == "ONNX model":
-        from speakerkit.inference.extractor import load_extractor
+        from speakerkit.inference.backends import load_extractor
 
         args.report["golden_cosine"] = load_extractor(args.model).golden_cosine
     for name, value in lines_of(args.report):

@@ -21,6 +21,7 @@ from speakerkit.features.framing import (
     num_frames,
     warp_frequency,
 )
+from speakerkit.features.speechbrain_fbank import compute_speechbrain_fbank
 
 __all__ = ["chunk_samples", "compute_fbank", "mel_filters", "num_frames", "warp_frequency"]
 
@@ -91,8 +92,6 @@ def compute_fbank(
     if config.dither > 0 and generator is None:
         raise ValueError(f"dither {config.dither} needs a generator")
     if config.filterbank == "speechbrain":
-        from speakerkit.features.speechbrain_fbank import compute_speechbrain_fbank  # which imports this module
-
         return compute_speechbrain_fbank(samples, config, lengths, vtln_warp)
     blocks = []
     for first in range(0, total, BLOCK_FRAMES):

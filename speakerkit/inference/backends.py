@@ -9,11 +9,13 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from speakerkit.errors import ConfigError
 from speakerkit.inference import export_cache
+from speakerkit.inference.choice import Choice
+from speakerkit.inference.extractor import Extractor
+from speakerkit.inference.loading import start_extractor, try_out
 from speakerkit.io import files
 from speakerkit.models import device as devices
 from speakerkit.models import onnx_file
@@ -27,17 +29,22 @@ TITLES = {"torch": "torch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either under WSL
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A model file and how it is run; small enough to hand to worker processes."""
+def load_extractor(
+    model: str | os.PathLike | None, device: str = "auto", precision: str = "auto", backend: str = "auto"
+) -> Extractor:
+    """Load a model for extraction; its weights' SHA-256 and golden vector are checked.
 
-    path: str
-    sha256: str  # of the whole file
-    info: ModelInfo
-    backend: str  # torch, onnx or openvino
-    precision: str  # float32, bfloat16 or int8
-    device: str  # cpu, cuda or cuda:N
-    graph: str | bytes = field(default="", repr=False)  # the ONNX file that is run, or its bytes
+    Args:
+        model: what ``models.model_info.find_model`` takes.
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto, float32, bfloat16 or int8 (an ONNX model that is quantised).
+        backend: auto, torch, onnx or openvino.
+
+    Raises:
+        DataError: no such model, or one that is damaged.
+        ConfigError: a device that isn't there, a library that isn't installed or can't do it.
+    """
+    return start_extractor(choose_backend(model, device, precision, backend))
 
 
 def choose_backend(
@@ -54,7 +61,7 @@ def choose_backend(
     networks are too deep for bfloat16.
 
     Args:
-        model, device, precision, backend: as ``extractor.load_extractor`` takes them.
+        model, device, precision, backend: as ``load_extractor`` takes them.
         few: only some recordings will follow, so what starts fast is better than what runs fast.
         forks: this process will fork workers, so no library whose threads a fork would lose is started in it.
 
@@ -98,8 +105,6 @@ def _first_that_holds(choices: list[Callable[[], Choice]], forks: bool) -> Choic
     Raises:
         GoldenError: none does.
     """
-    from speakerkit.inference.extractor import try_out  # which imports this module
-
     errors = []
     for make in choices:
         choice = make()

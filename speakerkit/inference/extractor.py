@@ -1,26 +1,21 @@
-"""Samples -> embedding, with the front end that the model file names; which library runs it is chosen here."""
+"""Samples -> embedding, with the front end that the model file names."""
 
 import contextlib
-import multiprocessing
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Protocol
 
 import numpy as np
 
-from speakerkit.errors import DataError, RecordingError
+from speakerkit.errors import RecordingError
 from speakerkit.features.framing import num_frames
 from speakerkit.features.resample import resample, resample_blocks
-from speakerkit.inference.backends import Choice, choose_backend
+from speakerkit.inference.choice import Choice
 from speakerkit.inference.long_recordings import Blocks, embed_long, is_long
 from speakerkit.io.audio_stream import AudioStream
 from speakerkit.io.recordings import Recording
 from speakerkit.models import device as devices
-from speakerkit.models.golden import GoldenError, compare_golden, golden_signal
 from speakerkit.models.model_info import ModelInfo
 
 
@@ -176,105 +171,3 @@ def check_embedding(embedding: np.ndarray, path: str) -> None:
         raise RecordingError(path, "nan-embedding", "the network gave values that aren't finite")
     if not embedding.any():
         raise RecordingError(path, "zero-embedding", "the network gave zeros only")
-
-
-def load_extractor(
-    model: str | os.PathLike | None, device: str = "auto", precision: str = "auto", backend: str = "auto"
-) -> Extractor:
-    """Load a model for extraction; its weights' SHA-256 and golden vector are checked.
-
-    Args:
-        model: what ``models.model_info.find_model`` takes.
-        device: auto, cpu, cuda or cuda:N.
-        precision: auto, float32, bfloat16 or int8 (an ONNX model that is quantised).
-        backend: auto, torch, onnx or openvino.
-
-    Raises:
-        DataError: no such model, or one that is damaged.
-        ConfigError: a device that isn't there, a library that isn't installed or can't do it.
-    """
-    return start_extractor(choose_backend(model, device, precision, backend))
-
-
-def start_extractor(choice: Choice) -> Extractor:
-    """Load what was chosen; the golden vector is computed and held against the stored one.
-
-    Raises:
-        DataError: a damaged model, or a machine that computes wrongly.
-    """
-    tried = _tried.pop(_key(choice), None)
-    return tried or _start(choice)
-
-
-_tried: dict[tuple, Extractor | None] = {}  # the last choice that held, until it is started; None: in a child
-
-
-def try_out(choice: Choice, forks: bool = False) -> GoldenError | None:
-    """Whether a choice gives the model's golden vector: None, or by how much it misses it.
-
-    Args:
-        choice: kept ready for ``start_extractor`` where it holds.
-        forks: this process will fork workers; OpenVINO, whose threads a fork would lose, is then tried in a child.
-
-    Raises:
-        DataError: a damaged model.
-    """
-    if _key(choice) in _tried:
-        return None
-    _tried.clear()
-    if forks and choice.backend == "openvino" and "openvino" not in sys.modules:
-        error = _try_in_child(choice)
-        _tried.update({} if error else {_key(choice): None})
-        return error
-    try:
-        with devices.one_thread() if choice.backend == "torch" else contextlib.nullcontext():
-            _tried[_key(choice)] = _start(choice)
-    except GoldenError as error:
-        return error
-    return None
-
-
-def _key(choice: Choice) -> tuple:
-    return choice.path, choice.sha256, choice.backend, choice.precision, choice.device
-
-
-def _try_in_child(choice: Choice) -> GoldenError | None:
-    """The same in a process of its own; one that dies otherwise is no answer, and starting it will say why."""
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return None
-    context = multiprocessing.get_context("fork")
-    answers, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_answer, args=(choice, theirs), daemon=True)
-    child.start()
-    theirs.close()
-    try:
-        message = answers.recv()
-    except EOFError:
-        message = None
-    child.join()
-    return None if message is None else GoldenError(choice.path, message)
-
-
-def _answer(choice: Choice, answers: Connection) -> None:
-    message = None
-    try:
-        _start(choice)
-    except GoldenError as error:
-        message = error.message
-    except DataError:
-        pass  # told when it is started
-    answers.send(message)
-
-
-def _start(choice: Choice) -> Extractor:
-    if choice.backend == "torch":
-        from speakerkit.inference.torch_runner import load_runner
-    elif choice.backend == "onnx":
-        from speakerkit.inference.onnx_runner import load_runner
-    else:
-        from speakerkit.inference.openvino_runner import load_runner
-    runner = load_runner(choice)
-    info = choice.info
-    golden = runner.embed(golden_signal(info.fbank.sample_rate))
-    cosine = compare_golden(golden, info.golden, choice.path, choice.precision)
-    return Extractor(runner, choice, cosine)

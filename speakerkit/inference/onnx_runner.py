@@ -20,7 +20,7 @@ from speakerkit.features.graph_names import (
     SAMPLES,
     STATISTICS,
 )
-from speakerkit.inference.backends import Choice
+from speakerkit.inference.choice import Choice
 from speakerkit.inference.long_recordings import can_run_in_parts
 from speakerkit.models.model_info import ModelInfo
 

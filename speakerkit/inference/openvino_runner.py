@@ -22,8 +22,8 @@ from speakerkit.features.graph_names import (
     NUM_FRAMES,
     STATISTICS,
 )
-from speakerkit.inference.backends import Choice
 from speakerkit.inference.batches import padded_length
+from speakerkit.inference.choice import Choice
 from speakerkit.inference.lean_openvino import import_openvino
 from speakerkit.inference.long_recordings import STEP, can_run_in_parts, embed_long, fbank_blocks
 from speakerkit.models.model_info import ModelInfo

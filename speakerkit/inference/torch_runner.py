@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from speakerkit.features.fbank import compute_fbank
-from speakerkit.inference.backends import Choice
+from speakerkit.inference.choice import Choice
 from speakerkit.inference.long_recordings import can_run_in_parts
 from speakerkit.models import device as devices
 from speakerkit.models import model_file

@@ -114,7 +114,7 @@ def set_up(choice) -> None:
 def loaded_extractor():
     """The extractor of this process, loaded when the first utterance comes."""
     global _extractor
-    from speakerkit.inference.extractor import start_extractor
+    from speakerkit.inference.loading import start_extractor
     from speakerkit.models import device
 
     if _extractor is None:

@@ -181,7 +181,7 @@ def count_bad(faults: list[DataError], report: dict) -> None:
 def load_extractor(options):
     """The extractor of a command's model, device, precision and backend."""
     from speakerkit.inference.backends import choose_backend
-    from speakerkit.inference.extractor import start_extractor
+    from speakerkit.inference.loading import start_extractor
     from speakerkit.models import device
 
     device.keep_freed_memory()

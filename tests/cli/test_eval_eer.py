@@ -13,7 +13,7 @@ import torch
 
 from speakerkit.cli import compute_metrics, eval_eer
 from speakerkit.config import FbankConfig, ModelConfig
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.io import ark
 from speakerkit.io.audio import load_audio
 from speakerkit.models import model_file

@@ -11,7 +11,7 @@ import soundfile
 
 from speakerkit.cli import export_onnx
 from speakerkit.config import FbankConfig, ModelConfig
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.models import model_file
 
 WITHOUT_TORCH = """

@@ -9,7 +9,7 @@ import torch
 
 from speakerkit.cli import eval_eer, verify_speakers
 from speakerkit.config import FbankConfig, ModelConfig
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.inference.speech_detector import load_detector
 from speakerkit.models import model_file
 from speakerkit.models.networks import initialise, make_network

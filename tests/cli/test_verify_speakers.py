@@ -13,7 +13,7 @@ from speakerkit.cli import verify_speakers
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import RecordingError
 from speakerkit.features.resample import resample
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.io.audio import load_audio
 from speakerkit.jobs import verification
 from speakerkit.models import model_file

@@ -9,7 +9,7 @@ import pytest
 
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import ConfigError, DataError
-from speakerkit.inference import backends, export_cache, extractor, onnx_export
+from speakerkit.inference import backends, export_cache, onnx_export
 from speakerkit.models import device, model_file
 
 AMX, PLAIN = frozenset({"avx2", "amx_bf16"}), frozenset({"avx2"})
@@ -100,18 +100,18 @@ def test_a_model_that_bfloat16_fails_is_run_in_float32(machine, shallow_and_deep
     """By torch, which computes in bfloat16 on any processor."""
     monkeypatch.setattr(logging.getLogger("speakerkit"), "propagate", True)
     machine(AMX, set())
-    assert extractor.load_extractor(shallow_and_deep / "shallow.safetensors").precision_name == "bfloat16"
+    assert backends.load_extractor(shallow_and_deep / "shallow.safetensors").precision_name == "bfloat16"
     caplog.clear()
     deep = shallow_and_deep / "deep.safetensors"
     with caplog.at_level(logging.INFO, "speakerkit"):
-        loaded = extractor.load_extractor(deep)
+        loaded = backends.load_extractor(deep)
     assert (loaded.backend, loaded.precision_name) == ("torch", "float32") and loaded.golden_cosine > 0.999999
     refused, chosen = caplog.messages
     assert refused.startswith("bfloat16 by torch isn't taken:") and "for its golden signal: cosine" in refused
     assert chosen.startswith("float32 by torch on ")
     for asked in ({}, {"backend": "torch"}):
         with pytest.raises(DataError, match="golden signal: cosine .*; want at least 0.999 in bfloat16"):
-            extractor.load_extractor(deep, precision="bfloat16", **asked)
+            backends.load_extractor(deep, precision="bfloat16", **asked)
 
 
 def test_before_workers_are_forked_openvino_is_tried_in_a_child(models, tmp_path):

@@ -9,9 +9,9 @@ import torch
 
 from speakerkit.config import SPEECHBRAIN_FBANK, FbankConfig, ModelConfig
 from speakerkit.errors import DataError, MachineError, RecordingError
+from speakerkit.inference.backends import load_extractor
 from speakerkit.inference.batched_extractor import BatchedExtractor
 from speakerkit.inference.device_queue import DirectQueue
-from speakerkit.inference.extractor import load_extractor
 from speakerkit.models import model_file
 
 PLAIN = FbankConfig(num_mel_bins=24)

@@ -9,9 +9,9 @@ import torch
 
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.inference import device_queue
+from speakerkit.inference.backends import load_extractor
 from speakerkit.inference.batched_extractor import BatchedExtractor
 from speakerkit.inference.device_queue import AHEAD, EAGER_RUNS, MOST_GRAPHS, CudaQueue, DirectQueue, RepeatedShapes
-from speakerkit.inference.extractor import load_extractor
 from speakerkit.inference.throughput import measure_peak, operations_per_frame
 from speakerkit.models import device, model_file
 from speakerkit.models.folding import prepare_for_inference

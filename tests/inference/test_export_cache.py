@@ -5,7 +5,7 @@ import os
 import pytest
 
 from speakerkit.inference import export_cache
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.io import files
 from speakerkit.models import onnx_file
 

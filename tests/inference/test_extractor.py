@@ -10,7 +10,7 @@ from speakerkit.errors import DataError, RecordingError
 from speakerkit.features.fbank import compute_fbank
 from speakerkit.features.mean_norm import subtract_mean
 from speakerkit.features.resample import resample
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.models import model_file, networks, resnet
 
 FBANK = FbankConfig(num_mel_bins=24)

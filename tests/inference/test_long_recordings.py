@@ -11,7 +11,7 @@ from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import RecordingError
 from speakerkit.features.fbank import compute_fbank
 from speakerkit.inference import long_recordings
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.inference.long_recordings import cut_stretches, embed_long, fbank_blocks, time_reach
 from speakerkit.inference.statistics import TimeStatistics, pooled
 from speakerkit.models import model_file, pooling

@@ -7,7 +7,7 @@ import soundfile
 
 from speakerkit.config import SPEECHBRAIN_FBANK, FbankConfig, ModelConfig
 from speakerkit.inference import backends, onnx_export
-from speakerkit.inference.extractor import start_extractor
+from speakerkit.inference.loading import start_extractor
 from speakerkit.models import model_file
 
 SMALL = {"base_channels": 8, "num_blocks": (1, 1, 1, 1), "embedding_dim": 16}

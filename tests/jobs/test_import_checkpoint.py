@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.jobs.import_checkpoint import ImportOptions, import_checkpoint
 from speakerkit.models.golden import golden_signal
 from speakerkit.scoring.metrics import compute_eer
