@@ -1,7 +1,6 @@
 """A whole training run: set up or resume, train, write the model."""
 
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 
 from speakerkit import __version__
-from speakerkit.config import SystemConfig, as_dict, parse_system
+from speakerkit.config import SystemConfig, as_dict
 from speakerkit.errors import ConfigError
 from speakerkit.io import audio, files, locks
 from speakerkit.io.bad_recordings import BadRecordings
@@ -26,6 +25,7 @@ from speakerkit.training.feeding import check_features_on
 from speakerkit.training.finish import finish_network
 from speakerkit.training.followers import start_followers
 from speakerkit.training.forward import make_forward
+from speakerkit.training.identity import check_identity, read_identity, run_identity
 from speakerkit.training.optimiser import make_optimiser
 from speakerkit.training.progress import TrainingTable, draw_curve
 from speakerkit.training.sampling import BatchSampler
@@ -137,7 +137,7 @@ def _train(
     bad.judge(len(chunks.utt_ids) + len(bad.rows), allowed_bad, options.rerun)
     size = launched.size if launched else _count_processes(folder, system, options)
     ranks.check_share(size, system.training.batch_size)
-    _check_identity(folder, _identity(chunks, system, options, audio_options, size), options.overwrite)
+    check_identity(folder, run_identity(chunks, system, options, audio_options, size), options.overwrite)
     report.update(
         num_speakers=len(chunks.speakers),
         num_utterances=len(chunks.utt_ids),
@@ -179,65 +179,35 @@ def _count_processes(folder: Path, system: SystemConfig, options: TrainOptions) 
         return options.num_processes
     path = folder / "run.json"
     if path.is_file() and not options.overwrite:
-        return _read_identity(path).get("num_processes", 1)
+        return read_identity(path).get("num_processes", 1)
     if devices.choose_device(options.device).type != "cpu":
         return 1
     return max(1, min(options.nj, system.training.batch_size // ranks.GOOD_SHARE))
 
 
-def _identity(
-    chunks, system: SystemConfig, options: TrainOptions, audio_options: audio.AudioOptions, size: int
-) -> dict:
-    """What a resumed run must share with its beginning."""
-    return {
-        "channel": "random" if options.random_channel else audio_options.channel,
-        "system": as_dict(system),
-        "seed": options.seed,
-        "num_processes": size,
-        "version": __version__,
-        "speakers": setup.hash_lines(chunks.speakers),
-        "utterances": setup.hash_lines(chunks.utt_ids),
-        "init": model_file.sha256_of(model_file.find_model(options.init)) if options.init else "",
-        "teacher": model_file.sha256_of(model_file.find_model(options.teacher)) if options.teacher else "",
-    }
+def _choose_device(options: TrainOptions, group: ranks.Ranks) -> torch.device:
+    """Where this process trains, its threads and memory set up."""
+    devices.keep_freed_memory()
+    torch.set_num_threads(max(1, options.nj // group.size))
+    device = devices.choose_device(options.device)
+    if device.type == "cuda" and group.size > 1:
+        device = devices.choose_device(f"cuda:{group.local_rank}")
+        torch.cuda.set_device(device)
+    return device
 
 
-def _check_identity(folder: Path, identity: dict, overwrite: bool) -> None:
-    path = folder / "run.json"
-    if path.is_file():
-        differ = _differences(_read_identity(path), identity)
-        if not differ:
-            return
-        if not overwrite:
-            raise ConfigError(
-                f"{folder} holds a run with other options: {'; '.join(differ[:5])}; "
-                "--overwrite starts anew, another EXP_DIR keeps both"
-            )
-        old = [folder / "model.safetensors", folder / "train_log.tsv"]
-        for file in [*old, *folder.glob("checkpoints/*"), *folder.glob("best/*")]:
-            file.unlink(missing_ok=True)
-    files.write_json(path, identity)
-
-
-def _read_identity(path: Path) -> dict:
-    """What a run was begun with; options that didn't exist then have their defaults."""
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        defaults = {"init": "", "teacher": "", "num_processes": 1}
-        return defaults | known | {"system": as_dict(parse_system(known["system"], path))}
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
-        return {}
-
-
-def _differences(known: dict, wanted: dict, prefix: str = "") -> list[str]:
-    found = []
-    for name, value in wanted.items():
-        old = known.get(name)
-        if isinstance(value, dict):
-            found += _differences(old if isinstance(old, dict) else {}, value, f"{prefix}{name}.")
-        elif old != value and name != "version":
-            found.append(f"{prefix}{name} is {old!r} there, {value!r} here")
-    return found
+def _prepare_targets(
+    chunks, system: SystemConfig, options: TrainOptions, group: ranks.Ranks, folder: Path, device, precision
+):  # fmt: skip
+    """The teacher's targets and what is known of it; the first process embeds, the others read what it has written."""
+    if not options.teacher:
+        return None, {}
+    if not group.is_first:
+        group.tell()
+    prepared = prepare_targets(options.teacher, chunks, system, folder, device, precision, options)
+    if group.is_first:
+        group.tell()
+    return prepared
 
 
 def _start(
@@ -245,12 +215,7 @@ def _start(
     allowed_bad=None, audio_options=None, num_bad: int = 0,
 ):  # fmt: skip
     """The state to train from, new or resumed, and the run; the last arguments are the first process's."""
-    devices.keep_freed_memory()
-    torch.set_num_threads(max(1, options.nj // group.size))
-    device = devices.choose_device(options.device)
-    if device.type == "cuda" and group.size > 1:
-        device = devices.choose_device(f"cuda:{group.local_rank}")
-        torch.cuda.set_device(device)
+    device = _choose_device(options, group)
     precision = devices.choose_precision(options.precision, device)
     generator = torch.Generator().manual_seed(options.seed)
     network = make_network(system.model, system.fbank.num_columns)
@@ -262,15 +227,9 @@ def _start(
     initial, before = {}, None
     if options.init:
         initial, before = start_from_model(options.init, network, loss, chunks.speakers, system)
-    targets, teacher = None, {}
-    if options.teacher:
-        if not group.is_first:
-            group.tell()  # the first process embeds, the others read what it has written
-        targets, teacher = prepare_targets(options.teacher, chunks, system, folder, device, precision, options)
-        if group.is_first:
-            group.tell()
-        if width == targets.shape[1]:
-            loss.start_from(targets)
+    targets, teacher = _prepare_targets(chunks, system, options, group, folder, device, precision)
+    if targets is not None and width == targets.shape[1]:
+        loss.start_from(targets)
     try:
         state = checkpoint.TrainingState(network, loss, make_optimiser([network, loss], system.training))
     except ValueError as error:
@@ -278,6 +237,8 @@ def _start(
     resumed = checkpoint.load_newest(folder / "checkpoints", state)
     sampler = BatchSampler(chunks.labels, system.training.batch_size, system.training.sampling, options.seed)
     validation = _validation(system, options, audio_options, before, initial) if group.is_first else None
+    capacity = (most_samples_per_s(network, system.training.chunk_frames, system.fbank.num_columns, device, precision)
+                if group.is_first else None)
     cores = max(1, options.nj // group.size)
     workers = cores if device.type == "cuda" else max(1, cores // 8)
     run = loop.Run(
@@ -296,12 +257,16 @@ def _start(
         targets,
         initial,
         teacher,
-        most_samples_per_s(network, system.training.chunk_frames, system.fbank.num_columns, device, precision)
-        if group.is_first
-        else None,
+        capacity,
         make_forward(network, system.training.compile, device),
         group,
     )
+    _say_start(chunks, state, run, resumed)
+    return state, run
+
+
+def _say_start(chunks, state, run: loop.Run, resumed: bool) -> None:
+    training = run.system.training
     log.info(
         "%s %d utterances of %d speakers (%d classes): %d steps of %d chunks of %d frames, %s on %s%s",
         f"going on at step {state.step}:" if resumed else "training on",
@@ -309,13 +274,12 @@ def _start(
         len({person_of(s) for s in chunks.speakers}),
         len(chunks.speakers),
         run.num_steps,
-        system.training.batch_size,
-        system.training.chunk_frames,
-        devices.precision_name(precision),
-        devices.describe_device(device),
-        f", {group.size} processes" if group.size > 1 else "",
+        training.batch_size,
+        training.chunk_frames,
+        devices.precision_name(run.precision),
+        devices.describe_device(run.device),
+        f", {run.ranks.size} processes" if run.ranks.size > 1 else "",
     )
-    return state, run
 
 
 def _validation(system: SystemConfig, options: TrainOptions, audio_options, before, initial: dict):
