@@ -138,10 +138,10 @@ def main(argv: list[str] | None = None) -> None:
             measured["limits"] = run_program(context.program("measure_limits.py", folder, *quick)).told
         else:
             measured["sections"][name] = dataclasses.asdict(WORKLOADS[name](context)) | {
-                "when": datetime.date.today().isoformat(), "commit": current_commit()}
+                "when": datetime.date.today().isoformat(), "commit": current_commit(), "command": command}
         measured["sections"] = {key: measured["sections"][key] for key in WORKLOADS if key in measured["sections"]}
         files.write_text(record, json.dumps(measured))  # in this order, which is that of the tables
-        files.write_text(args.output, render(measured, command, args.note))
+        files.write_text(args.output, render(measured, args.note))
     print(args.output)
 
 

@@ -38,17 +38,17 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def render(measured: dict, command: str, note: str) -> str:
+def render(measured: dict, note: str) -> str:
     """The whole of RESULTS.md.
 
     Args:
         measured: "machine", "peers", "limits" and "sections" as run_benchmarks collects them.
-        command: how it was made.
         note: a sentence to stand on top; may be empty.
     """
-    parts = ["# Speed, side by side", f"Made by `{command}`; every run of a table alternates with the others, whole "
-             "processes with their start unless said otherwise, medians. Memory is that of all processes together, "
-             "shared pages once. Figures of another machine, or of a busy one, differ; the ratios are what to compare."]
+    parts = ["# Speed, side by side", "Every run of a table alternates with the others: whole processes with their "
+             "start unless said otherwise, medians. The last of a table's notes is the command that made it. Memory is "
+             "that of all processes together, shared pages once. Figures of another machine, or of a busy one, differ; "
+             "the ratios are what to compare."]
     parts += [note] * bool(note)
     parts.append("## Machine\n\n" + "".join(f"- {line}\n" for line in measured["machine"]))
     parts.append("Peers: " + "; ".join(measured["peers"]) + ".")
@@ -93,7 +93,7 @@ def section_text(section: dict, limits: dict | None) -> str:
                  f"{median(results, name, 'peak_mb'):.0f}", f"{median(results, base) / median(results, name):.2f}"]
         runs = row["note"] or ("1 run" if len(row["wall_s"]) == 1 else f"{len(row['wall_s'])} runs")
         rows.append([f"{name} ({runs})", *cells, *[column.get(name, "") for column in further.values()]])
-    notes = [*section["notes"], *left_out, f"{section['when']}, commit {section['commit']}"]
+    notes = [*section["notes"], *left_out, f"{section['when']}, commit {section['commit']}: `{section['command']}`"]
     return (f"## {section['title']}\n\n" + "".join(f"- {line}\n" for line in notes) + "\n" + markdown(columns, rows))
 
 
