@@ -116,3 +116,20 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     model_file.save_model(path, network.eval(), model_file.ModelInfo("small", config, fbank))
     return path
+
+
+@pytest.fixture
+def extract_with(command, small_model):
+    """``extract_with(nj)(data, ark, *options)`` extracts with the small model, in float32 unless told."""
+    from speakerkit.cli.extract_embeddings import main
+
+    def make(nj: int) -> Callable[..., Ended]:
+        def run(data, emb_ark, *options, **how):
+            # torch, for these commands run in a fork of the test process: ONNX Runtime's threads don't outlive a fork
+            given = {"--model": small_model, "--precision": "float32", "--nj": nj, "--backend": "torch"}
+            defaults = [word for name, value in given.items() if name not in options for word in (name, value)]
+            return command(main, *defaults, *options, data / "wav.scp", emb_ark, **how)
+
+        return run
+
+    return make

@@ -11,7 +11,6 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speakerkit.cli.extract_embeddings import main
 from speakerkit.errors import RecordingError
 from speakerkit.features.resample import resample
 from speakerkit.inference.throughput import measure_peak
@@ -36,15 +35,9 @@ def one_by_one(monkeypatch):
 
 
 @pytest.fixture
-def extract(command, small_model):
-    """``extract(data, ark, *options)`` with the small model, in float32 and with two workers unless told."""
-
-    def run(data, emb_ark, *options, **how):
-        given = {"--model": small_model, "--precision": "float32", "--nj": 2, "--backend": "torch"}
-        defaults = [word for name, value in given.items() if name not in options for word in (name, value)]
-        return command(main, *defaults, *options, data / "wav.scp", emb_ark, **how)
-
-    return run
+def extract(extract_with):
+    """``extract(data, ark, *options)`` with two workers unless told."""
+    return extract_with(2)
 
 
 def read_both(folder, name="emb"):

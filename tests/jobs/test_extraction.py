@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speakerkit.cli.extract_embeddings import main
-from speakerkit.inference.extractor import load_extractor
+from speakerkit.inference.backends import load_extractor
 from speakerkit.inference.speech_detector import load_detector
 from speakerkit.io import audio, audio_stream, files
 from speakerkit.jobs import parts, utterance_embedding
@@ -25,16 +24,9 @@ def small_parts(monkeypatch):
 
 
 @pytest.fixture
-def extract(command, small_model):
-    """``extract(data, ark, *options)`` with the small model, in float32 and with one worker unless told."""
-
-    def run(data, emb_ark, *options, **how):
-        # torch, for these commands run in a fork of the test process: ONNX Runtime's threads don't outlive a fork
-        given = {"--model": small_model, "--precision": "float32", "--nj": 1, "--backend": "torch"}
-        defaults = [word for name, value in given.items() if name not in options for word in (name, value)]
-        return command(main, *defaults, *options, data / "wav.scp", emb_ark, **how)
-
-    return run
+def extract(extract_with):
+    """``extract(data, ark, *options)`` with one worker unless told."""
+    return extract_with(1)
 
 
 def read_both(folder):
