@@ -31,6 +31,21 @@ def read_wave(source: ByteSource) -> Extent | None:
     return None
 
 
+def find_chunks(source: ByteSource) -> dict[bytes, tuple[int, int]]:
+    """Offset and size in bytes of what the chunks of a little-endian WAV hold, by name, up to its data."""
+    found, offset = {}, 12
+    for _ in range(MAX_CHUNKS):
+        header = source.read_at(offset, 8)
+        if len(header) < 8:
+            break
+        name, size = struct.unpack("<4sI", header)
+        found.setdefault(name, (offset + 8, size))
+        if name == b"data":
+            break
+        offset += 8 + size + (size & 1)
+    return found
+
+
 def data_extent(source: ByteSource, offset: int, size: int, long_size: int, order: str) -> Extent:
     """What the data chunk at `offset` declares; a streamed one reaches to the end of the file, as in Kaldi."""
     present = max(0, source.size - offset - 8)

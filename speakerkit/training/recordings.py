@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from speakerkit.errors import DataError, RecordingError, raise_all
 from speakerkit.features.resample import resample
-from speakerkit.io import audio, data_dir, packed, pipes, tables
+from speakerkit.io import audio, data_dir, packed, pcm_wave, pipes, tables
 from speakerkit.io.bad_recordings import BadRecordings
 
 log = logging.getLogger(__name__)
 MOST_HELD_BYTES = 1 << 30  # 9 hours at 16 kHz
+Places = dict[str, packed.Packed | pcm_wave.PcmWave]  # by path: where samples can be read without a decoder
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Recording:
     channel: int | str | None = None
     pcm_rate: int | None = None
     num_drawn: int = 1  # where above 1, a channel is drawn among so many, the first ones
-    pack: packed.Packed | None = None  # where its samples lie besides, in a packed data directory
+    place: packed.Packed | pcm_wave.PcmWave | None = None  # where its samples can be read without a decoder
 
     def draw_channel(self, generator: np.random.Generator) -> int | str | None:
         """The channel to read: drawn where it is to be random and there are several, else the chosen one."""
@@ -46,8 +47,8 @@ class Recording:
             RecordingError: what ``audio.read_chunk`` refuses.
         """
         channel = self.channel if channel is None else channel
-        if self.pack is not None:
-            return self.pack.read(self.start + first, count, channel)
+        if self.place is not None:
+            return self.place.read(self.start + first, count, channel)
         return audio.read_chunk(self.path, self.start + first, count, channel, self.pcm_rate)
 
 
@@ -159,15 +160,16 @@ def scan_recordings(
     Raises:
         DataError: what ``find_recordings`` refuses.
     """
-    places = find_recordings(data)
+    utterances = find_recordings(data)
     infos: dict[str, audio.AudioInfo | RecordingError] = {}
-    packs = _find_packed(data)
+    places: Places = dict(_find_packed(data))
     utt_ids, recordings = [], []
     for utt_id, parts in tqdm(
-        places.items(), desc="read headers", unit="utt", dynamic_ncols=True, leave=False, disable=None if show else True
-    ):
+        utterances.items(), desc="read headers", unit="utt", dynamic_ncols=True, leave=False,
+        disable=None if show else True,
+    ):  # fmt: skip
         try:
-            recording = _place(parts, options, infos, packs, random_channel)
+            recording = _locate(parts, options, infos, places, random_channel)
         except RecordingError as error:
             bad.add(utt_id, error)
             continue
@@ -176,14 +178,14 @@ def scan_recordings(
     return utt_ids, recordings
 
 
-def _place(
-    parts: list, options: audio.AudioOptions, infos: dict, packs: dict[str, packed.Packed], random_channel: bool
+def _locate(
+    parts: list, options: audio.AudioOptions, infos: dict, places: Places, random_channel: bool
 ) -> Recording | Joined:
     """One utterance's place; RecordingError where a header shows that it can't be used."""
     found = []
     for path, start_s, end_s in parts:
         if path not in infos:
-            infos[path] = _scan(path, packs.get(path), options if len(parts) == 1 else audio.any_length(options))
+            infos[path] = _scan(path, places, options if len(parts) == 1 else audio.any_length(options))
         info = infos[path]
         if isinstance(info, RecordingError):
             raise info
@@ -194,7 +196,7 @@ def _place(
         found.append(
             Recording(
                 path, info.sample_rate, start, end - start, options.channel, options.pcm_rate, num_drawn,
-                packs.get(path),
+                places.get(path),
             )  # fmt: skip
         )
     ends = tuple(itertools.accumulate(recording.num_samples for recording in found))
@@ -226,17 +228,28 @@ def _find_packed(data: data_dir.DataDir) -> dict[str, packed.Packed]:
 
 
 def _scan(
-    path: str, place: packed.Packed | None, options: audio.AudioOptions
+    path: str, places: Places, options: audio.AudioOptions
 ) -> audio.AudioInfo | RecordingError:
+    """What its header says; a WAV that can be read without a decoder is noted among the places."""
     try:
-        if place is not None:
+        if (place := places.get(path)) is not None:
             info = audio.AudioInfo(place.sample_rate, place.num_samples, place.num_channels, "PACKED")
             audio.check_channel(path, info.num_channels, options.channel)
             audio.check_duration(path, info, info.num_samples, options)
             return info
-        return audio.scan_audio(path, options)
+        info = audio.scan_audio(path, options)
+        if (wave := _find_wave(path, info)) is not None:
+            places[path] = wave
+        return info
     except RecordingError as error:
         return error
+
+
+def _find_wave(path: str, info: audio.AudioInfo) -> pcm_wave.PcmWave | None:
+    """Where a recording's samples lie, if it is a 16-bit PCM WAV of which libsndfile says the same."""
+    wave = pcm_wave.find_pcm_wave(path) if info.format == "WAV" else None
+    is_same = wave is not None and (wave.num_samples, wave.num_channels) == (info.num_samples, info.num_channels)
+    return wave if is_same else None
 
 
 def read_noises(scp: str | os.PathLike, options: audio.AudioOptions) -> list[Recording]:
@@ -251,7 +264,12 @@ def read_noises(scp: str | os.PathLike, options: audio.AudioOptions) -> list[Rec
     for value in tables.read_table(scp).values.values():
         path = tables.resolve_path(value, scp)
         info = audio.scan_audio(path, options)
-        found.append(Recording(path, info.sample_rate, 0, info.num_samples, options.channel, options.pcm_rate))
+        found.append(
+            Recording(
+                path, info.sample_rate, 0, info.num_samples, options.channel, options.pcm_rate,
+                place=_find_wave(path, info),
+            )  # fmt: skip
+        )
     return found
 
 

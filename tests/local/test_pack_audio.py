@@ -35,7 +35,7 @@ def test_batches_are_those_of_the_files_to_the_last_bit(train_dir):
     before = [plain[step] for step in range(4)]
     assert pack_audio.main(["--quiet", "--shard-mb", "1", str(train_dir)]) == 0
     chunks, packs = batches(train_dir)
-    assert all(recording.pack is not None for recording in chunks.recordings)
+    assert all(isinstance(recording.place, packed.Packed) for recording in chunks.recordings)
     for step in range(4):
         now = packs[step]
         assert torch.equal(now[0], before[step][0]) and torch.equal(now[1], before[step][1])

@@ -1,5 +1,7 @@
 """Where training reads samples: parts of a joined utterance look like one recording."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,6 +10,7 @@ from speakerkit.errors import DataError
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.io.data_dir import read_data_dir, write_data_dir
+from speakerkit.training import recordings
 from speakerkit.training.recordings import scan_recordings
 
 LENGTHS = {"a-1": 4000, "a-2": 1600, "a-3": 5000, "b-1": 8000}
@@ -80,3 +83,14 @@ def test_one_channel_is_drawn_for_all_parts(folder):
     assert {joined.draw_channel(generator) for _ in range(30)} == {0, 1}  # which each of them has
     first, second = (joined.read(3000, 4000, channel) for channel in (0, 1))
     np.testing.assert_allclose(second, first / 2, rtol=1e-6)
+
+
+def test_plain_waves_are_read_without_a_decoder_and_others_are_not(folder, monkeypatch):
+    samples = np.random.default_rng(3).integers(-32768, 32768, 8000).astype(np.int16)
+    soundfile.write(folder.parent / "b-1.wav", samples, 16000, subtype="PCM_16")
+    joined, plain = scan(folder)[1]
+    assert [part.place for part in joined.parts] == [None] * 3  # of float samples
+    expected = dataclasses.replace(plain, place=None).read(17, 5000)
+    monkeypatch.setattr(recordings.audio, "read_chunk", None)
+    np.testing.assert_array_equal(plain.read(17, 5000), expected)
+    assert plain.place.path == str(folder.parent / "b-1.wav")
