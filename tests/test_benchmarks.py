@@ -113,3 +113,14 @@ def test_too_few_recordings_are_refused(tmp_path):
     result = run_benchmarks(tmp_path, "--only", "fbank", "--speech-dir", tmp_path / "speech", "--utterances", "5")
     assert result.returncode == 1
     assert "has 0 recordings; want 5 of them" in result.stderr
+
+
+def test_the_simulation_of_scale_runs_every_stage_on_stand_ins(tmp_path: Path) -> None:
+    program = PROGRAM.with_name("simulate_scale.py")
+    done = subprocess.run([sys.executable, program, "--sizes", "200", "--dim", "8", "--work-dir", tmp_path],
+                          capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if "| 200 |" in line]
+    assert [row.split("|")[1].strip().split(",")[0] for row in rows] == [
+        "data preparation", "validate-data", "make-fbank", "extract-embeddings", "score-trials"]
+    assert list(tmp_path.iterdir()) == []
