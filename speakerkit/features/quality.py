@@ -77,7 +77,7 @@ def measure_quality(samples: np.ndarray, sample_rate: int) -> Quality:
     frequency = np.fft.rfftfreq(round(FRAME_S * sample_rate), 1.0 / sample_rate)
     heard = frequency >= LOWEST_HZ
     slots = collect_slots(samples, sample_rate, heard)
-    noise = np.quantile(slots, NOISE_QUANTILE, axis=0) / QUANTILE_FACTOR
+    noise = quantile(slots, NOISE_QUANTILE) / QUANTILE_FACTOR
     noise_power = max(float(noise[heard].sum()), ROUNDING_POWER)
     power, ratio = _follow_power(samples, sample_rate, noise, heard, frequency)
     active = find_activity(power, ratio)
@@ -95,6 +95,15 @@ def measure_quality(samples: np.ndarray, sample_rate: int) -> Quality:
         dc_offset=float(samples.mean(dtype=np.float64)),
         silent=_silent_fraction(samples, sample_rate),
     )
+
+
+def quantile(values: np.ndarray, share: float) -> np.ndarray:
+    """As ``numpy.quantile`` over the first axis, which imports masked arrays to do it: 20 ms that a command waits."""
+    place = share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    ordered = np.partition(values, (low, high), axis=0)
+    return ordered[low] + (ordered[high] - ordered[low]) * ordered.dtype.type(place - low)
 
 
 def _decibels(ratio: float) -> float:
@@ -151,7 +160,7 @@ def find_activity(power: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     Returns:
         (num_frames,) bool: bursts are there, clicks are not, short pauses are filled.
     """
-    loud = np.quantile(power, 0.95)
+    loud = quantile(power, 0.95)
     is_active = (ratio > ACTIVE_RATIO) & (power > loud * 10.0 ** (-ACTIVE_RANGE_DB / 10.0)) & (power > STEP ** 2)
     starts, ends = _runs(is_active)
     is_burst = ends - starts >= SHORTEST_BURST_FRAMES
@@ -176,7 +185,7 @@ def find_bandwidth(slots: np.ndarray, frequency: np.ndarray) -> float:
         slots: (num_slots, num_bins) power.
         frequency: (num_bins,) of each bin.
     """
-    loudest = np.quantile(slots, 0.98, axis=0)
+    loudest = quantile(slots, 0.98)
     least = max(float(loudest.max()) * 10.0 ** (-BAND_RANGE_DB / 10.0), 10.0 * ROUNDING_POWER / len(frequency))
     present = np.flatnonzero(loudest > least)
     return float(frequency[present[-1]]) if len(present) else 0.0

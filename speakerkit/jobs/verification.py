@@ -11,9 +11,9 @@ import numpy as np
 
 from speakerkit.errors import ConfigError, DataError, DataErrors, RecordingError, raise_all
 from speakerkit.features.quality import FRAME_S, measure_quality
+from speakerkit.features.quality_warnings import WARNINGS
 from speakerkit.io import audio
 from speakerkit.io.recordings import Recording, load_all
-from speakerkit.jobs.audio_quality import WARNINGS
 from speakerkit.models.model_info import bundled_names
 from speakerkit.models.published.catalogue import RECOMMENDED
 from speakerkit.scoring.cosine import cosine_score

@@ -8,8 +8,9 @@ import soundfile
 
 from speakerkit.cli import check_audio
 from speakerkit.features import augment
+from speakerkit.features.quality_warnings import WARNINGS
 from speakerkit.features.resample import resample
-from speakerkit.jobs.audio_quality import COLUMNS, WARNINGS
+from speakerkit.jobs.audio_quality import COLUMNS
 
 RATE = 16000
 

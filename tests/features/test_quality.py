@@ -15,6 +15,7 @@ from speakerkit.features.quality import (
     find_activity,
     measure_quality,
     power_spectra,
+    quantile,
 )
 from speakerkit.features.resample import resample
 
@@ -177,3 +178,11 @@ def test_long_recordings_are_sampled(monkeypatch, speech):
 def test_what_can_not_be_measured(samples):
     with pytest.raises(ValueError, match=r"samples have shape .*; want one channel of 0.032 s or more"):
         measure_quality(samples, RATE)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100, 101])
+def test_a_quantile_is_numpys(count):
+    values = np.random.default_rng(count).random((count, 5)).astype(np.float32)
+    for share in (0.05, 0.5, 0.95, 0.98):
+        np.testing.assert_allclose(quantile(values, share), np.quantile(values, share, axis=0), rtol=1e-6)
+        assert quantile(values[:, 0], share) == pytest.approx(np.quantile(values[:, 0], share), rel=1e-6)
