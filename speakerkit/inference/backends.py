@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from speakerkit.errors import ConfigError
-from speakerkit.inference import export_cache
+from speakerkit.inference import compiled_cache, export_cache
 from speakerkit.inference.choice import Choice
 from speakerkit.inference.extractor import Extractor
 from speakerkit.inference.loading import start_extractor, try_out
@@ -85,7 +85,10 @@ def choose_backend(
 
     def choose(name: str, kind: str) -> Choice:
         graph, said = (path, info) if is_graph else ("", info)
-        if name != "torch" and not is_graph:
+        kept = compiled_cache.read_info(sha256, kind) if name == "openvino" and not is_graph else None
+        if kept is not None:
+            said = kept  # the graph isn't needed any more
+        elif name != "torch" and not is_graph:
             graph, said = export_cache.exported(path, sha256)
         return Choice(path, sha256, said, name, kind, where, graph)
 

@@ -1,11 +1,12 @@
 """A model run by OpenVINO, one thread, without torch, in the precision that is asked for.
 
-OpenVINO prepares every new shape anew (24 ms and 3 MB), so lengths are padded up to a grid; the mask in
+OpenVINO prepares every new shape anew, so lengths are padded up to a grid; the mask in
 the graph keeps the embedding that of the unpadded utterance. Front end, pooling and embedding layer stay
 float32: a filterbank in bfloat16 is unusable, and what is pooled costs nothing.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +23,17 @@ from speakerkit.features.graph_names import (
     NUM_FRAMES,
     STATISTICS,
 )
+from speakerkit.inference import compiled_cache, export_cache
 from speakerkit.inference.batches import padded_length
 from speakerkit.inference.choice import Choice
 from speakerkit.inference.lean_openvino import import_openvino
 from speakerkit.inference.long_recordings import STEP, can_run_in_parts, embed_long, fbank_blocks
 from speakerkit.models.model_info import ModelInfo
 
+log = logging.getLogger(__name__)
 openvino = import_openvino()
+FINE_GRID, MOST_FINE = 16, 512  # frames; longer ones lie on the grid of batches
+PRECISION = "INFERENCE_PRECISION_HINT"
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # of a quantised graph: what isn't quantised
 # One thread, not tied to a core: every worker would be tied to the same one. What is prepared for a shape isn't
 # kept once another comes (5 MB each, 6 ms to make again): who has many recordings brings them by length.
@@ -43,8 +48,9 @@ class OpenvinoRunner:
     info: ModelInfo
     fbank: openvino.CompiledModel
     network: openvino.CompiledModel  # to the frame-level outputs, what is convolved or the embedding itself
-    head: openvino.CompiledModel | None  # from pooled statistics on, of a network that runs in parts
+    head: openvino.CompiledModel | None = None  # from pooled statistics on, of a network that runs in parts
     rest: openvino.CompiledModel | None = None  # from what is convolved on, of others in bfloat16
+    weights: tuple = ()  # what the parts point into, mapped from a file: to live longer than they do, so the last field
 
     @property
     def in_parts(self) -> bool:
@@ -79,13 +85,18 @@ class OpenvinoRunner:
         return self._run_network(features)[0, :, : -(-len(features) // STEP)]
 
     def _run_network(self, features: np.ndarray) -> np.ndarray:
-        padded = np.zeros((1, padded_length(len(features)), features.shape[1]), np.float32)
+        padded = np.zeros((1, grid_length(len(features)), features.shape[1]), np.float32)
         padded[0, : len(features)] = features
         return run(self.network, padded, np.array([len(features)]))
 
     def project(self, statistics: np.ndarray) -> np.ndarray:
         """See ``Parts``."""
         return run(self.head, statistics[None])[0]
+
+
+def grid_length(frames: int) -> int:
+    """The length that ``frames`` are padded to: a frame of padding costs 0.4 ms, a further shape 16 ms."""
+    return -(-frames // FINE_GRID) * FINE_GRID if frames <= MOST_FINE else padded_length(frames)
 
 
 def run(compiled: openvino.CompiledModel, *inputs: np.ndarray) -> np.ndarray:
@@ -96,33 +107,49 @@ def run(compiled: openvino.CompiledModel, *inputs: np.ndarray) -> np.ndarray:
 
 
 def load_runner(choice: Choice) -> OpenvinoRunner:
-    """The graph of a model, compiled part by part.
+    """The graph of a model, compiled part by part, or as it was compiled before.
 
     Raises:
         DataError: OpenVINO refuses it.
     """
-    core, info = openvino.Core(), choice.info
-    whole = framed_samples(BLOCK_FRAMES, info.fbank)
-    columns = info.fbank.num_columns
-    in_parts = can_run_in_parts(info)
-
-    def compile_part(hint: str, output: str, **shapes: list[int]) -> openvino.CompiledModel:
-        part = cut(whole_graph.clone(), output, shapes)
-        return core.compile_model(part, "CPU", SETTINGS | {"INFERENCE_PRECISION_HINT": hint})
-
+    core, hints = openvino.Core(), _hints(choice)
+    made_by = {"openvino": openvino.get_version(), "settings": SETTINGS, "hints": hints}
+    kept = compiled_cache.map_parts(choice, made_by)
     try:
-        whole_graph = core.read_model(choice.graph)
-        convolved = None if in_parts or choice.precision != "bfloat16" else shape_of(whole_graph, CONVOLVED)
-        last = FRAME_OUTPUTS if in_parts else EMBEDDING if convolved is None else CONVOLVED
-        return OpenvinoRunner(
-            info,
-            compile_part("f32", FBANK, **{FRAMED: [1, whole]}),
-            compile_part(HINTS[choice.precision], last, **{FEATURES: [1, -1, columns], NUM_FRAMES: [1]}),
-            compile_part("f32", EMBEDDING, **{STATISTICS: [1, -1]}) if in_parts else None,
-            compile_part("f32", EMBEDDING, **{CONVOLVED: convolved, NUM_FRAMES: [1]}) if convolved else None,
-        )
+        if kept is not None:
+            weights = {name: openvino.Tensor(data, shared_memory=True) for name, data in kept.items()}
+            compiled = {name: core.import_model(tensor, "CPU", SETTINGS | {PRECISION: hints[name]})
+                        for name, tensor in weights.items()}
+            return OpenvinoRunner(choice.info, **compiled, weights=(kept, weights))
+    except RuntimeError as error:
+        log.warning("%s: what was compiled before isn't taken: %s", choice.path, " ".join(str(error).split()))
+    try:
+        graph = choice.graph or export_cache.exported(choice.path, choice.sha256)[0]
+        compiled = {name: core.compile_model(part, "CPU", SETTINGS | {PRECISION: hints[name]})
+                    for name, part in _cut_parts(core.read_model(graph), choice)}
     except RuntimeError as error:
         raise DataError(choice.path, f"OpenVINO refuses it: {' '.join(str(error).split())}") from None
+    compiled_cache.keep_parts(choice, made_by, {name: c.export_model().getvalue() for name, c in compiled.items()})
+    return OpenvinoRunner(choice.info, **compiled)
+
+
+def _hints(choice: Choice) -> dict[str, str]:
+    """The precision of each part: only what is convolved is computed in another than float32."""
+    return {name: HINTS[choice.precision] if name == "network" else "f32"
+            for name in ("fbank", "network", "head", "rest")}
+
+
+def _cut_parts(graph: openvino.Model, choice: Choice) -> Iterator[tuple[str, openvino.Model]]:
+    """The parts of a model's graph by their names in ``OpenvinoRunner``."""
+    fbank, in_parts = choice.info.fbank, can_run_in_parts(choice.info)
+    convolved = None if in_parts or choice.precision != "bfloat16" else shape_of(graph, CONVOLVED)
+    last = FRAME_OUTPUTS if in_parts else EMBEDDING if convolved is None else CONVOLVED
+    yield "fbank", cut(graph.clone(), FBANK, {FRAMED: [1, framed_samples(BLOCK_FRAMES, fbank)]})
+    yield "network", cut(graph.clone(), last, {FEATURES: [1, -1, fbank.num_columns], NUM_FRAMES: [1]})
+    if in_parts:
+        yield "head", cut(graph.clone(), EMBEDDING, {STATISTICS: [1, -1]})
+    if convolved:
+        yield "rest", cut(graph.clone(), EMBEDDING, {CONVOLVED: convolved, NUM_FRAMES: [1]})
 
 
 def shape_of(model: openvino.Model, tensor: str) -> list[int] | None:
