@@ -85,7 +85,7 @@ def _columns(first: list[str], score_format: str) -> dict[str, pl.DataType]:
     vocabulary = vocabulary_of(fields[names.index("label")]) if "label" in names else VOCABULARIES[0]
     if vocabulary is None:
         return {}
-    types = {"enrol": pl.Categorical(), "test": pl.Categorical(), "score": pl.Float64(), "label": pl.Enum(vocabulary)}
+    types = {"enrol": pl.String(), "test": pl.String(), "score": pl.Float64(), "label": pl.Enum(vocabulary)}
     return {name: types[name] for name in names}
 
 

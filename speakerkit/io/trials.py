@@ -110,7 +110,7 @@ def trials_of_lines(lines: TrialLines) -> Trials:
 
 def _columns(first: list[str], label_first: bool) -> dict[str, pl.DataType]:
     """What polars is told to expect; nothing where the first line is faulty."""
-    ids = {"enrol": pl.Categorical(), "test": pl.Categorical()}
+    ids = {"enrol": pl.String(), "test": pl.String()}
     if len(first) == 2 and not label_first:
         return ids
     vocabulary = vocabulary_of(first[0 if label_first else -1]) if len(first) == 3 else None
