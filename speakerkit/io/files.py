@@ -80,18 +80,20 @@ def manifest_path(path: str | os.PathLike) -> Path:
 
 
 def write_manifest(path: str | os.PathLike, manifest: Manifest, results: dict,
-                   extra_outputs: Sequence[str | os.PathLike] = ()) -> None:
+                   extra_outputs: Sequence[str | os.PathLike] = (), sha256: str | None = None) -> None:
     """Write the manifest of a finished output; the last thing a command does.
 
     Args:
         path: the output; the manifest lies beside it.
         results: metric values, counts, audio seconds: what a rerun prints again. No NaN, no Infinity.
         extra_outputs: further files of the same run, such as the scp of an ark.
+        sha256: the output's, where its writer knows it; None: the file is read again.
     """
     outputs = {}
     for output in (path, *extra_outputs):
         forget_before_publishing(output)
-        outputs[_name_beside(path, output)] = {"bytes": os.stat(output).st_size, "sha256": sha256_file(output)}
+        known = sha256 if output is path else None
+        outputs[_name_beside(path, output)] = {"bytes": os.stat(output).st_size, "sha256": known or sha256_file(output)}
     write_json(manifest_path(path), manifest.to_json() | {"finished": True, "outputs": outputs, "results": results})
 
 

@@ -81,13 +81,11 @@ def normalise_scores(
         raise ConfigError(f"--output {output} is one of the inputs")
     files.check_writable(output)
     with files.output_lock(output):
-        with ThreadPoolExecutor(1) as pool:  # parsing leaves the interpreter's lock alone
+        with ThreadPoolExecutor(2) as pool:  # parsing leaves the interpreter's lock alone
             reading = pool.submit(read_score_lines, scores_path, how.score_format)
+            loading = pool.submit(_load_sets, embeddings_path, cohort_path, options)
             trials = read_trials(trials_path, how.label_first)
-            enrol, test = scoring.load_sides(embeddings_path, how)
-            cohort = _load_cohort(cohort_path, options)
-            refuse_another_model(test.path, test.model, cohort.path, cohort.model)
-            lines = reading.result()
+            (enrol, test, cohort), lines = loading.result(), reading.result()
         scores, scores_sha256 = match_scores(trials, lines), lines.sha256
         del reading, lines  # as large as the trials
         manifest = _make_manifest(trials, scores_path, scores_sha256, (enrol, test, cohort), options)
@@ -99,9 +97,19 @@ def normalise_scores(
         source = {"scores": scores_path, "scores_sha256": scores_sha256}
         with ThreadPoolExecutor(1) as pool:
             describing = pool.submit(_describe, trials, normalised, cohort, options, report, source)
-            write_scores(output, trials, normalised)
+            sha256 = write_scores(output, trials, normalised)
             describing.result()
-        files.write_manifest(output, manifest, report)
+        files.write_manifest(output, manifest, report, sha256=sha256)
+
+
+def _load_sets(
+    embeddings_path: str, cohort_path: str, options: NormalisationOptions
+) -> tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet]:
+    """Embeddings of the enrolments, of the tests and of the cohort, all of one model."""
+    enrol, test = scoring.load_sides(embeddings_path, options.how)
+    cohort = _load_cohort(cohort_path, options)
+    refuse_another_model(test.path, test.model, cohort.path, cohort.model)
+    return enrol, test, cohort
 
 
 def _load_cohort(path: str, options: NormalisationOptions) -> EmbeddingSet:

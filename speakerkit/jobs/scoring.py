@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -86,8 +87,7 @@ def score_trials(trials_path: str | Spooled, embeddings_path: str, options: Scor
         DataError, DataErrors: a faulty list, an id without an embedding, embeddings of two models.
         BrokenPipeError: nobody reads the stream any more.
     """
-    trials, enrol, test = _read_inputs(trials_path, embeddings_path, options)
-    write_scores(stream, trials, _score(trials, enrol, test, options, report))
+    _score_and_write(*_read_inputs(trials_path, embeddings_path, options), options, report, stream)
 
 
 def score_trials_to_file(trials_path: str | Spooled, embeddings_path: str, options: ScoringOptions, report: dict,
@@ -107,14 +107,16 @@ def score_trials_to_file(trials_path: str | Spooled, embeddings_path: str, optio
             report.update(files.read_manifest(output)["results"])
             log.info("%s: nothing to do, it is up to date", output)
             return
-        write_scores(output, trials, _score(trials, enrol, test, options, report))
-        files.write_manifest(output, manifest, report)
+        sha256 = _score_and_write(trials, enrol, test, options, report, output)
+        files.write_manifest(output, manifest, report, sha256=sha256)
 
 
 def _read_inputs(trials_path: str | Spooled, embeddings_path: str,
                  options: ScoringOptions) -> tuple[Trials, EmbeddingSet, EmbeddingSet]:
-    trials = read_trials(trials_path, options.label_first)
-    return trials, *load_sides(embeddings_path, options)
+    with ThreadPoolExecutor(1) as pool:  # parsing leaves the interpreter's lock alone
+        loading = pool.submit(load_sides, embeddings_path, options)
+        trials = read_trials(trials_path, options.label_first)
+        return trials, *loading.result()
 
 
 def load_sides(embeddings_path: str, options: ScoringOptions) -> tuple[EmbeddingSet, EmbeddingSet]:
@@ -146,17 +148,25 @@ def scores_manifest(trials_path: str, trials_sha256: str, sides: Iterable[Embedd
     return Manifest("score-trials", made_with, inputs, __version__)
 
 
-def _score(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet, options: ScoringOptions,
-           report: dict) -> np.ndarray:
-    """All scores of a list; counts, metrics and protocol go to the report."""
+def _score_and_write(trials: Trials, enrol: EmbeddingSet, test: EmbeddingSet, options: ScoringOptions, report: dict,
+                     path_or_stream: str | BinaryIO) -> str:
+    """All scores of a list, written; counts, metrics and protocol go to the report. Returns the written SHA-256."""
     scores = score_embeddings(trials, enrol, test)
+    with ThreadPoolExecutor(1) as pool:
+        describing = pool.submit(_describe, trials, scores, enrol, test, options, report)
+        sha256 = write_scores(path_or_stream, trials, scores)
+        describing.result()
+    return sha256
+
+
+def _describe(trials: Trials, scores: np.ndarray, enrol: EmbeddingSet, test: EmbeddingSet, options: ScoringOptions,
+              report: dict) -> None:
     report.update(count_trials(trials, enrol.made_of))
     if fault := why_no_metrics(trials):
         log.info("%s: %s, so there are no metrics", trials.path, fault)
     else:
         report.update(measure(trials, scores, options.point))
     report["protocol"] = make_protocol(trials, *how_scored(enrol, test, options))
-    return scores
 
 
 def how_scored(enrol: EmbeddingSet, test: EmbeddingSet,

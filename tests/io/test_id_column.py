@@ -14,7 +14,8 @@ RUN = st.builds(lambda one, times: [one] * times, st.integers(0, 9), st.integers
 ROUND = st.builds(lambda ids, times: ids * times, st.lists(st.integers(0, 9), min_size=1, max_size=7),
                   st.integers(1, 8))
 ANY = st.lists(st.integers(0, 30), min_size=1, max_size=30)
-LISTS = st.lists(RUN | ROUND | ANY, min_size=1, max_size=8).map(lambda parts: [f"id{n}" for part in parts for n in part])
+LISTS = st.lists(RUN | ROUND | ANY, min_size=1, max_size=8).map(
+    lambda parts: [f"id{number}" for part in parts for number in part])
 
 
 def plain_numbers(names):
