@@ -24,7 +24,7 @@ from speakerkit.io.tables import id_fault, read_lines, split_fields
 log = logging.getLogger(__name__)
 
 MOST_FAULTS = 10_000           # then reading stops: a file of another kind is wrong in every line
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 6 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 JOINT = "*"  # between the two ids of files that join them into one field
@@ -152,7 +152,8 @@ def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataT
                 enrol.extend(frame["enrol"])
                 test.extend(frame["test"])
                 for column, blocks in values.items():
-                    blocks.append(frame[column].to_physical().to_numpy())
+                    blocks.append(np.array(frame[column].to_physical().to_numpy()))
+                del block, frame  # before the next ones are there
     except (Odd, OSError, pl.exceptions.PolarsError):
         return None
     label, score = (np.concatenate(blocks) if (blocks := values.get(name)) else None for name in ("label", "score"))
@@ -175,6 +176,7 @@ def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
             stream.seek(cut - len(block), os.SEEK_CUR)
             block = block[:cut]
         yield block
+        del block
 
 
 def _parted(block: bytes) -> bytes:

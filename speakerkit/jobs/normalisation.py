@@ -94,6 +94,7 @@ def normalise_scores(
             log.info("%s: nothing to do, it is up to date", output)
             return
         normalised = _normalise(trials, scores, enrol, test, cohort, options)
+        del scores
         source = {"scores": scores_path, "scores_sha256": scores_sha256}
         with ThreadPoolExecutor(1) as pool:
             describing = pool.submit(_describe, trials, normalised, cohort, options, report, source)
