@@ -8,6 +8,7 @@ from speakerkit.cli import card_options, entry, score_files
 FORMATS = """
 formats:
   trials      <enrol-id> <test-id> [target|nontarget]     or 1|0; labels on all lines or none
+              <enrol-id>*<test-id> target|nontarget     ESPnet's trial_label, or 1|0
   scores      <enrol-id> <test-id> <score>                cosines of the same pairs, in any order
   emb.ark     Kaldi archive of vectors, or its scp
   cohort.ark  the same, of speakers who are in no trial; extract-embeddings --spk2utt --average makes one a speaker

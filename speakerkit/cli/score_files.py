@@ -6,6 +6,7 @@ import dataclasses
 FORMATS = """
 formats:
   trials      <enrol-id> <test-id> target|nontarget            or 1|0; label-first: <label> <enrol-id> <test-id>
+              <enrol-id>*<test-id> target|nontarget            ESPnet's trial_label, or 1|0
   scores      <enrol-id> <test-id> <score>                     the same pairs, in any order
               <enrol-id> <test-id> <score> target|nontarget    WeSpeaker's, score-label
               <enrol-id> <test-id> target|nontarget <score>    3D-Speaker's and SpeechBrain's, label-score

@@ -10,6 +10,7 @@ DEFAULT_MEMORY_MB = 2000
 FORMATS = """
 formats:
   trials      <enrol-id> <test-id> [target|nontarget]     or 1|0; labels on all lines or none
+              <enrol-id>*<test-id> target|nontarget     ESPnet's trial_label, or 1|0; known by its first line
   emb.ark     Kaldi archive of vectors, or its scp
   enrol map   <enrol-id> <utt-id> [<utt-id> ...]
   scores      <enrol-id> <test-id> <score>                in the trials' order; higher is more alike

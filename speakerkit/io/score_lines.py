@@ -15,6 +15,7 @@ from speakerkit.io.trial_lines import (
     ParsedLine,
     TrialLines,
     first_fields,
+    parts_of_joined,
     read_trial_lines,
     vocabulary_of,
 )
@@ -101,9 +102,10 @@ class _LineParser:
     def parse(self, fields: list[str]) -> ParsedLine | str:
         num_fields = len(fields)
         if self.ids_joined:
-            if fields[0].count(JOINT) != 1:
+            ids = parts_of_joined(fields[0])
+            if ids is None:
                 return f"'{fields[0]}' is no '<enrol-id>{JOINT}<test-id>'"
-            fields = fields[0].split(JOINT) + fields[1:]
+            fields = ids + fields[1:]
         if len(fields) != len(self.names):
             return f"{num_fields} fields; wanted {self.wanted}"
         value = dict(zip(self.names, fields, strict=True))

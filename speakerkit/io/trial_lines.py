@@ -148,7 +148,7 @@ def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataT
                 digest.update(block)
                 if not enrol.index:
                     has_crlf = b"\r" in block[:block.find(b"\n")]
-                frame = parse_block(_parted(block) if ids_joined else block, columns)
+                frame = parse_block(parted(block) if ids_joined else block, columns)
                 enrol.extend(frame["enrol"])
                 test.extend(frame["test"])
                 for column, blocks in values.items():
@@ -179,10 +179,25 @@ def _whole_lines(stream: BinaryIO) -> Iterator[bytes]:
         del block
 
 
-def _parted(block: bytes) -> bytes:
-    if block.count(JOINT.encode()) != count_line_ends(block) + (not block.endswith(b"\n")):
+def parts_of_joined(field: str) -> list[str] | None:
+    """The two ids of a field that joins them, or None where it isn't just two."""
+    parts = field.split(JOINT)
+    return parts if len(parts) == 2 and all(parts) else None
+
+
+def parted(block: bytes) -> bytes:
+    """Lines whose first field joins two ids, with a separator in its place; `Odd` where one isn't so."""
+    separator = b"\t" if b"\t" in block[:block.find(b"\n")] else b" "
+    characters = np.frombuffer(block, dtype=np.uint8)
+    joints, separators, ends = (np.flatnonzero(characters == ord(one)) for one in (JOINT, separator, b"\n"))
+    num_lines = len(ends) + (not block.endswith(b"\n"))
+    # Lines that don't all have as many separators are odd to parse_block.
+    if len(joints) != num_lines or not len(separators) or len(separators) % num_lines:
         raise Odd("not one joint a line")
-    return block.replace(JOINT.encode(), b"\t" if b"\t" in block[:block.find(b"\n")] else b" ")
+    first_separators = separators[::len(separators) // num_lines]
+    if (joints > first_separators).any() or (joints[1:] < ends[:num_lines - 1]).any():
+        raise Odd("a joint in another field or line")
+    return block.replace(JOINT.encode(), separator)
 
 
 def parse_block(block: bytes, columns: dict[str, pl.DataType]) -> pl.DataFrame:

@@ -11,7 +11,15 @@ import polars as pl
 
 from speakerkit.errors import DataError, DataErrors
 from speakerkit.io.spooled import told_as
-from speakerkit.io.trial_lines import MOST_FAULTS, Odd, TrialLines, fields_of_line, parse_block, read_line_by_line
+from speakerkit.io.trial_lines import (
+    MOST_FAULTS,
+    Odd,
+    TrialLines,
+    fields_of_line,
+    parse_block,
+    parted,
+    read_line_by_line,
+)
 from speakerkit.io.trials import TrialLayout, find_layout
 
 BLOCK_BYTES = 1 << 23
@@ -130,7 +138,7 @@ class TrialStream:
         if not self._layout.columns:
             return None
         try:
-            frame = parse_block(text, self._layout.columns)
+            frame = parse_block(parted(text) if self._layout.ids_joined else text, self._layout.columns)
         except (Odd, pl.exceptions.PolarsError):  # an unknown id is odd too
             return None
         enrol, test = (frame[side].to_physical().to_numpy().astype(np.int64) for side in ("enrol", "test"))

@@ -11,12 +11,14 @@ from speakerkit.errors import DataError, raise_all
 from speakerkit.io.spooled import Spooled, readable_twice
 from speakerkit.io.tables import id_fault, read_table, split_fields
 from speakerkit.io.trial_lines import (
+    JOINT,
     LABELS,
     VOCABULARIES,
     LabelParser,
     ParsedLine,
     TrialLines,
     first_fields,
+    parts_of_joined,
     read_trial_lines,
     vocabulary_of,
 )
@@ -65,6 +67,8 @@ class Trials:
 def read_trials(path: str | os.PathLike | Spooled, label_first: bool = False) -> Trials:
     """Read '<enrol-id> <test-id> [target|nontarget|1|0]' lines; labels on all lines or none, in one vocabulary.
 
+    A first line such as 'e1*t1 1' says that all are '<enrol-id>*<test-id> <label>', as in ESPnet's trial_label.
+
     Args:
         path: the file; `-` is standard input.
         label_first: lines are '<label> <enrol-id> <test-id>', as VoxCeleb's are.
@@ -76,7 +80,8 @@ def read_trials(path: str | os.PathLike | Spooled, label_first: bool = False) ->
     """
     with readable_twice(path) as (real_path, name):
         layout = find_layout(first_fields(real_path), name, label_first)
-        lines = read_trial_lines(real_path, name, layout.wanted, layout.columns, layout.parser.parse)
+        lines = read_trial_lines(real_path, name, layout.wanted, layout.columns, layout.parser.parse,
+                                 layout.ids_joined)
     return trials_of_lines(lines)
 
 
@@ -87,14 +92,19 @@ class TrialLayout(NamedTuple):
         wanted: for messages.
         columns: for the fast reader; none where the first line is faulty.
         parser: for the line-by-line reader.
+        ids_joined: the two ids are one field, which the fast reader has to part.
     """
     wanted: str
     columns: dict[str, pl.DataType]
-    parser: "_LineParser"
+    parser: "_LineParser | _JoinedParser"
+    ids_joined: bool = False
 
 
 def find_layout(first: list[str], name: str, label_first: bool) -> TrialLayout:
     """The layout of a list's lines by the first one's fields; DataError for labels in front without `label_first`."""
+    if not label_first and len(first) == 2 and first[1] in LABELS and (ids := parts_of_joined(first[0])):
+        wanted = f"'<enrol-id>{JOINT}<test-id> target|nontarget'"
+        return TrialLayout(f"{wanted} a line", _columns(ids + first[1:], False), _JoinedParser(wanted), ids_joined=True)
     wanted = "'<label> <enrol-id> <test-id>'" if label_first else "'<enrol-id> <test-id> [target|nontarget]'"
     if not label_first and len(first) == 3 and first[0] in LABELS and first[2] not in LABELS:
         raise DataError(name, f"first field '{first[0]}' is a label; wanted '<enrol-id> <test-id> <label>', "
@@ -143,6 +153,22 @@ class _LineParser:
             return fault
         self.num_fields = 3
         return ParsedLine(enrol_id, test_id, self.labels.is_target(label))
+
+
+class _JoinedParser:
+    """Fields of a line whose two ids are one field -> ids and label."""
+
+    def __init__(self, wanted: str):
+        self.wanted = wanted
+        self.labels = LabelParser()
+
+    def parse(self, fields: list[str]) -> ParsedLine | str:
+        if len(fields) != 2:
+            return f"{len(fields)} fields; wanted {self.wanted}"
+        ids = parts_of_joined(fields[0])
+        if ids is None:
+            return f"'{fields[0]}' is no '<enrol-id>{JOINT}<test-id>'"
+        return self.labels.fault(fields[1]) or ParsedLine(*ids, self.labels.is_target(fields[1]))
 
 
 def _count_repeated(lines: TrialLines, is_target: np.ndarray | None) -> int:

@@ -69,6 +69,14 @@ UNLABELLED = [("e1", "t1", None), ("e1", "t2", None)]
     ('"e1 #t\n中文/é.wav "q"\n', [('"e1', "#t", None), ("中文/é.wav", '"q"', None)]),  # ids are what stands there
     ("target nontarget\n", [("target", "nontarget", None)]),                        # no labels: two ids
     ("1 0 1\n", [("1", "0", True)]),
+    ("e1*t1 1\ne1*t2 0\ne2*t1 0\n", LABELLED),                                       # ESPnet's trial_label
+    ("e1*t1 target\r\ne1*t2 nontarget\r\ne2*t1 nontarget", LABELLED),
+    ("e1*t1\t1\ne1*t2\t0\ne2*t1\t0\n", LABELLED),
+    ("e1*t1  1\n e1*t2 0\ne2*t1 0\n", LABELLED),
+    ("a*b c\na*b d\n", [("a*b", "c", None), ("a*b", "d", None)]),                    # no label: two ids
+    ("a*b c 1\n", [("a*b", "c", True)]),
+    ("a*b*c 1\n", [("a*b*c", "1", None)]),
+    ("*b 1\n", [("*b", "1", None)]),
 ])
 def test_what_is_read(scratch, text, rows):
     trials = read_both_ways(written(scratch, text))
@@ -99,6 +107,12 @@ def test_voxceleb_order(scratch):
     ("e1 t1 target\ne1 t2 0\n", ":2: label is '0'; want target/nontarget or 1/0, one vocabulary a file, and the "
                                 "lines before have nontarget/target"),
     ("e1 t1 target\n\ne1 t2 nontarget\n", ":2: blank line"),
+    ("e1*t1 1\ne1 t2 0\n", ":2: 3 fields; wanted '<enrol-id>*<test-id> target|nontarget'"),
+    ("e1*t1 1\ne1*t2*t3 0\n", ":2: 'e1*t2*t3' is no '<enrol-id>*<test-id>'"),
+    ("e1*t1 1\ne1* 0\n", ":2: 'e1*' is no '<enrol-id>*<test-id>'"),
+    ("e1*t1 1\ne1*t2 target\n", ":2: label is 'target'; want target/nontarget or 1/0, one vocabulary a file, and the "
+                               "lines before have 0/1"),
+    ("e1*t1 1\ne1*t1 0\n", ":2: 'e1 t1' is nontarget here and target on line 1"),
     ("e1 t1 target\ne\0 t2 nontarget\n", ":2: NUL byte; wanted text"),
     ("e1 t1 target\ne1\u00a0x t2 nontarget\n", ":2: 'e1\\xa0x' holds U+00A0 (NO-BREAK SPACE); wanted an id without "
                                                "blank or invisible characters"),
@@ -189,7 +203,8 @@ def test_blocks_change_nothing(scratch, rows, block_bytes):
 
 
 pieces = st.sampled_from(["a", "b", "target", "nontarget", "1", "0", " ", "  ", "\t", "\n", "\r\n", "\r", "\n\n", '"',
-                          "#", "\0", "\u00a0", "\ufeff", "\u2028", ",", "a b target\n", "c d nontarget\n", "a b\n"])
+                          "#", "\0", "\u00a0", "\ufeff", "\u2028", ",", "a b target\n", "c d nontarget\n", "a b\n", "*",
+                          "a*b 1\n", "c*d 0\n", "a*b target\n"])
 
 
 @settings(deadline=None)

@@ -86,11 +86,23 @@ def test_an_enrolment_map_and_another_operating_point(folder, monkeypatch):
     assert wanted[2]["num_same_recording"] == 6 and wanted[2]["protocol"]["enrolment"] == "mean of embeddings"
 
 
+def test_espnets_trial_label_is_the_list_with_its_ids_apart(folder, monkeypatch):
+    lines = [f"u{n} u{t} {int(t % 3 == n % 3)}\n" for n in range(5) for t in range(12)]
+    plain, joined = "".join(lines).encode(), "".join(line.replace(" u", "*u", 1) for line in lines).encode()
+    wanted = score(folder, plain, monkeypatch, False, "--quiet")
+    assert wanted[0] == 0 and wanted[2]["num_target"] == 20
+    for is_streamed in (False, True):
+        code, scores, report = score(folder, joined, monkeypatch, is_streamed, "--quiet", block_bytes=100)
+        assert (code, scores) == wanted[:2]
+        assert {name: report[name] for name in report if name != "protocol"} == {
+            name: wanted[2][name] for name in wanted[2] if name != "protocol"}
+
+
 FAULTY = [
     b"", b"\n \n", b"u0 u1 target\nu0\nu0 u2 nontarget\n", b"u0 u1 target\nu0 u2 1\n", b"u0 u1 yes\nu0 u2 target\n",
     b"u0 u1\nu0 u2 target\n", b"u0 u1 target\n\n\nu0 u2 nontarget\n", b"1 u0 u1\n", b"u0 u1 target\nu\xff u2 target\n",
     b"u0 u1 target\nx u2 target\ny z nontarget\nx u2 target\n", b"u0 u1 target\n" * 9 + b"u0 u1\x00 target\n",
-    b"u0\ru1 target\n",
+    b"u0\ru1 target\n", b"u0*u1 1\nu0*u2*u3 0\nu0 u2 1\n", b"u0*u1 1\nu0 u2*0\n", b"u0*x 1\nu0*u2 0\n",
 ]
 
 
