@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import os
 import re
 
 from speakerkit.cli import entry, score_files
@@ -66,8 +65,8 @@ def break_down_results(args: argparse.Namespace) -> None:
         raise ConfigError("by what? give --by or --nontargets-by; break-down-results --help shows how")
     inputs = {args.trials, args.scores, args.enrol_map, *[table for one in args.by + args.nontargets_by
                                                           for _, table, _ in one]}
-    if args.markdown and os.path.realpath(args.markdown) in {os.path.realpath(path) for path in inputs if path}:
-        raise ConfigError(f"--markdown {args.markdown} is one of the inputs")
+    if args.markdown:
+        files.refuse_input_as_output("--markdown", args.markdown, inputs)
     splits = [breakdown.Split(tuple(Factor(*factor) for factor in factors), share_targets)
               for given, share_targets in ((args.by, False), (args.nontargets_by, True)) for factors in given]
     breakdown.break_down(args.trials, args.scores, splits, args.enrol_map, score_files.scoring_options(args),

@@ -36,7 +36,7 @@ def compare_results(args: argparse.Namespace) -> None:
 
     card_options.refuse_few_replicates(args.replicates, least=20)
     if args.markdown:
-        comparison.refuse_output_over_input(args.markdown, (args.a, args.b, args.trials, args.utt2spk))
+        files.refuse_input_as_output("--markdown", args.markdown, (args.a, args.b, args.trials, args.utt2spk))
     options = comparison.ComparisonOptions(args.trials, args.utt2spk, args.replicates, args.seed,
                                            score_files.scoring_options(args))
     comparison.compare_results(args.a, args.b, options, args.report)

@@ -51,9 +51,8 @@ class ArkWriter:
         self.ark_path = os.fspath(ark_path)
         self.scp_path = None if scp_path is None else os.fspath(scp_path)
         self._listed_path = os.path.abspath(self.ark_path)
-        if self.scp_path is not None and not _can_stand_in_scp(self._listed_path):
-            raise DataError(self.scp_path, f"can't name {self._listed_path!r}: a line holds no line break, "
-                                           "no blank at its ends, no '|' and nothing but UTF-8")
+        if self.scp_path is not None:
+            check_listed_name(self.ark_path, self.scp_path)
         self._stack = contextlib.ExitStack()
         self._keys: set[str] = set()
         self._offset = 0
@@ -132,6 +131,14 @@ def _is_finite(array: np.ndarray) -> bool:
 def _first_not_finite(array: np.ndarray) -> str:
     place = np.argwhere(~np.isfinite(array))[0]
     return f"{array[tuple(place)]} at {', '.join(map(str, place))}"
+
+
+def check_listed_name(ark_path: str | os.PathLike, scp_path: str | os.PathLike) -> None:
+    """DataError where a scp can't name an archive by its absolute path: it has no way to quote."""
+    listed = os.path.abspath(ark_path)
+    if not _can_stand_in_scp(listed):
+        raise DataError(scp_path, f"can't name {listed!r}: a line holds no line break, no blank at its ends, no '|' "
+                                  "and nothing but UTF-8")
 
 
 def _can_stand_in_scp(path: str) -> bool:

@@ -13,10 +13,18 @@ from pathlib import Path
 
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.io.locks import output_lock
-from speakerkit.io.output import before_publishing, check_writable, failpoint, forget_before_publishing, open_output
+from speakerkit.io.output import (
+    before_publishing,
+    check_writable,
+    failpoint,
+    forget_before_publishing,
+    open_output,
+    refuse_input_as_output,
+)
 
 __all__ = ["Manifest", "check_writable", "failpoint", "manifest_path", "open_output", "output_lock", "output_state",
-           "prepare_output", "read_manifest", "sha256_file", "write_json", "write_manifest", "write_text"]
+           "prepare_output", "read_manifest", "refuse_input_as_output", "sha256_file", "write_json",
+           "write_manifest", "write_text"]
 
 _MAX_DIFFERENCES_TOLD = 3
 
@@ -139,7 +147,8 @@ def prepare_output(path: str | os.PathLike, manifest: Manifest, overwrite: bool,
     if state != "absent" and not overwrite:
         told = "; ".join(differences[:_MAX_DIFFERENCES_TOLD])
         more = len(differences) - _MAX_DIFFERENCES_TOLD
-        raise ConfigError(f"{os.fspath(path)}: exists already: {told}{f'; and {more} more' if more > 0 else ''}; "
+        there = next(output for output in (path, *extra_outputs) if os.path.lexists(output))
+        raise ConfigError(f"{os.fspath(there)}: exists already: {told}{f'; and {more} more' if more > 0 else ''}; "
                           "give --overwrite to replace it")
     if state == "absent":
         # A run killed between its first file and its manifest must not look like a stranger's output.

@@ -9,9 +9,9 @@ import shutil
 import signal
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from speakerkit.errors import MachineError
+from speakerkit.errors import ConfigError, MachineError
 from speakerkit.io.locks import is_alive
 
 _BUFFER_BYTES = 1 << 20
@@ -78,6 +78,19 @@ def check_writable(path: str | os.PathLike) -> None:
         temp_path, descriptor = _create_temp(os.path.realpath(path))
         os.close(descriptor)
         os.unlink(temp_path)
+
+
+def refuse_input_as_output(option: str, output: str | os.PathLike, inputs: Iterable[object]) -> None:
+    """ConfigError where an output would be written over what it is made from, by whatever name.
+
+    Args:
+        option: what the message puts before the output, such as `--output`; may be empty.
+        output: the path to be written.
+        inputs: paths that are read; what is no path (None, a spooled stream) is let pass.
+    """
+    paths = (path for path in inputs if path and isinstance(path, (str, os.PathLike)))
+    if any(os.path.realpath(output) == os.path.realpath(path) for path in paths):
+        raise ConfigError(f"{option} {os.fspath(output)} is one of the inputs".lstrip())
 
 
 def before_publishing(path: str | os.PathLike, action: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ import logging
 import os
 
 from speakerkit import __version__
-from speakerkit.errors import ConfigError, DataError
+from speakerkit.errors import DataError
 from speakerkit.io import files
 from speakerkit.io.files import Manifest
 from speakerkit.io.scored_trials import ScoredTrials
@@ -41,8 +41,7 @@ def calibrate_scores(trials_path: str | None, scores_path: str, output: str, p_t
     from speakerkit.models import model_info
 
     model_path = None if model is None else os.fspath(model_info.find_model(model))
-    if os.path.realpath(output) in {os.path.realpath(path) for path in (trials_path, scores_path, model_path) if path}:
-        raise ConfigError(f"--output {output} is one of the inputs")
+    files.refuse_input_as_output("--output", output, (trials_path, scores_path, model_path))
     files.check_writable(output)
     scored = scoring.read_scored_trials(trials_path, scores_path, options)
     inputs = {"trials": scored.trials.sha256, "scores": scored.scores_sha256}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from speakerkit.errors import ConfigError, DataError
+from speakerkit.errors import DataError
 from speakerkit.io import files
 from speakerkit.io.score_lines import read_score_lines
 from speakerkit.io.scored_trials import ScoredTrials, match_scores
@@ -178,9 +178,3 @@ def comparison_in_markdown(report: dict) -> str:
             f"speakers, {report['num_with_targets']:,} with targets. B - A below 0: B is better. p: two-sided, of "
             f"equal systems; the same {report['num_replicates']:,} draws of speakers for both, seed {report['seed']}.")
     return "\n".join([*lines, "", told, ""])
-
-
-def refuse_output_over_input(output: str, inputs: tuple[str | None, ...]) -> None:
-    """ConfigError where a page would be written over what it is made from."""
-    if os.path.realpath(output) in {os.path.realpath(path) for path in inputs if path}:
-        raise ConfigError(f"--markdown {output} is one of the inputs")

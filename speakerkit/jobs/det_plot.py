@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -75,7 +74,7 @@ def plot_det(trials_path: str | None, scores_paths: Sequence[str], output: str, 
     except ModuleNotFoundError:
         raise ConfigError("a drawing needs matplotlib, which isn't installed: pip install 'speakerkit[plot]'") from None
     names = _names(scores_paths, output, options)
-    _refuse_inputs_as_output(output, [trials_path, *scores_paths])
+    files.refuse_input_as_output("", output, (trials_path, *scores_paths, options.utt2spk))
     files.check_writable(output)
     with files.output_lock(output):
         scored = [scoring.read_scored_trials(trials_path, path, options.reading) for path in scores_paths]
@@ -111,11 +110,6 @@ def _names(scores_paths: Sequence[str], output: str, options: DetPlotOptions) ->
         again = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"'{again}' twice; want another name for each system")
     return names
-
-
-def _refuse_inputs_as_output(output: str, inputs: Sequence[str | None]) -> None:
-    if any(path and os.path.realpath(path) == os.path.realpath(output) for path in inputs):
-        raise ConfigError(f"{output} is one of the inputs")
 
 
 def _measure(name: str, scored: scoring.ScoredTrials, det: Det, points: Sequence[OperatingPoint]) -> dict:

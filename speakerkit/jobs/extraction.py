@@ -4,13 +4,15 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tqdm import tqdm
 
 from speakerkit import __version__
-from speakerkit.io import audio, files, locks
+from speakerkit.errors import ConfigError
+from speakerkit.io import ark, audio, files, locks
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.io.files import Manifest
 from speakerkit.jobs.embedding_parts import fill_parts, join_parts, scp_path
@@ -62,23 +64,39 @@ def extract_embeddings(
     Raises:
         DataError: a fault of structure (nothing is written), or more bad recordings than allowed
             (what is finished is kept).
-        ConfigError: `emb_ark` was made from other options or inputs.
+        ConfigError: `emb_ark` was made from other options or inputs, or would replace one of them.
     """
     emb_ark = os.fspath(emb_ark)
     vad_facts(options.vad)  # is it installed?
     utterances = read_utterances(wav_scp, segments, options.audio_options.allow_pipes, utt2utts)
     listed = {"wav.scp": wav_scp, "segments": segments, "spk2utt": spk2utt, "utt2utts": utt2utts}
     speakers = None if spk2utt is None else read_speakers(spk2utt, utterances)
+    outputs = [scp_path(emb_ark)] + (speaker_outputs(emb_ark) if speakers else [])
+    _check_output_names(emb_ark, outputs, (*listed.values(), options.model))
     files.check_writable(emb_ark)
     with locks.output_lock(emb_ark):
-        _extract(utterances, listed, emb_ark, options, report, speakers)
+        _extract(utterances, listed, emb_ark, outputs, options, report, speakers)
 
 
-def _extract(utterances, listed, emb_ark, options, report, speakers) -> None:
+def _check_output_names(emb_ark: str, outputs: Sequence[str | os.PathLike], inputs: Iterable[object]) -> None:
+    """Refuse, before any work, names that can't be written or that would replace what is read.
+
+    Raises:
+        ConfigError: the archive has its own table's name, or one of the files to write is one that is read.
+        DataError: a table has no way to write the archive's path.
+    """
+    if os.path.realpath(emb_ark) == os.path.realpath(outputs[0]):
+        raise ConfigError(f"{emb_ark} is the name of the table beside the archive; want another, such as "
+                          f"{Path(emb_ark).with_suffix('.ark')}")
+    ark.check_listed_name(emb_ark, outputs[0])
+    for output in (emb_ark, *outputs):
+        files.refuse_input_as_output(f"{emb_ark}: its" if output != emb_ark else "", output, inputs)
+
+
+def _extract(utterances, listed, emb_ark, outputs, options, report, speakers) -> None:
     started = time.monotonic()
     choice = choose_model(options.model, options.device, options.precision, options.backend, options.nj, options.vad)
     manifest = _make_manifest(utterances, listed, options, choice)
-    outputs = [scp_path(emb_ark)] + (speaker_outputs(emb_ark) if speakers else [])
     report.update(output=emb_ark, model=choice.path, sha256=choice.sha256, precision=choice.precision,
                   backend=choice.backend)
     identity = dataclasses.replace(manifest, inputs={"model": choice.sha256, "device": choice.device})

@@ -32,11 +32,12 @@ def export_model(
 
     Raises:
         DataError: no such model, damaged, an ONNX file already, or a recording that can't be used.
-        ConfigError: a package that exports isn't installed, or ``output`` is another's.
+        ConfigError: a package that exports isn't installed, or ``output`` is an input or another's.
     """
     source = model_info.find_model(model)
     if onnx_file.is_onnx_file(source):
         raise DataError(source, "is an ONNX file already; want a .safetensors model")
+    files.refuse_input_as_output("", output, (source, calibration_list))
     _require("onnx", "export")
     inputs = {"model": files.sha256_file(source)}
     utterances = []

@@ -133,9 +133,7 @@ def load_sides(embeddings_path: str, options: ScoringOptions) -> tuple[Embedding
 def refuse_output_over_input(output: str, inputs: Iterable[str | Spooled], options: ScoringOptions) -> None:
     """ConfigError where the output is one of the inputs."""
     others = (options.enrol_embeddings, options.enrol_map, options.mean_of)
-    paths = (path for path in (*inputs, *others) if path and not isinstance(path, Spooled))
-    if any(os.path.realpath(output) == os.path.realpath(path) for path in paths):
-        raise ConfigError(f"--output {output} is one of the inputs")
+    files.refuse_input_as_output("--output", output, (*inputs, *others))
 
 
 def scores_manifest(trials_path: str, trials_sha256: str, sides: Iterable[EmbeddingSet],

@@ -127,6 +127,7 @@ def test_int8_is_near_and_says_so(model, graph, tmp_path, speech_wav_scp, record
     (["{model}", "{new}", "--quantise", "int4"], 2, "invalid choice: 'int4'"),
     (["{model}", "{graph}", "--quantise", "int8", "--calibration-list", "{list}"], 2, "--overwrite"),
     (["{model}", "{new}", "--quantise", "int8", "--calibration-list", "{bad}"], 1, "missing"),
+    (["{model}", "{model}", "--overwrite"], 2, "is one of the inputs"),
 ])
 def test_refusals(model, graph, tmp_path, recordings, capsys, arguments, code, message):
     (tmp_path / "list").write_text(f"a {recordings[0]}\n")

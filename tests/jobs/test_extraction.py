@@ -447,6 +447,21 @@ def test_an_output_place_that_cannot_be(extract, make_data, tmp_path, place, cod
     assert ended.code == code and message in ended.err
 
 
+@pytest.mark.parametrize("output, code, message", [
+    ("wav.ark", 2, "wav.ark: its {data}/wav.scp is one of the inputs"),
+    ("emb.scp", 2, "emb.scp is the name of the table beside the archive; want another, such as {data}/emb.ark"),
+    ("{model}", 2, "{model} is one of the inputs"),
+    ("a\nb.ark", 1, "a line holds no line break"),
+])
+def test_what_is_read_is_never_written_over(extract, make_data, small_model, output, code, message):
+    data = make_data(1)
+    before = (data / "wav.scp").read_bytes(), small_model.read_bytes()
+    ended = extract(data, data / output.format(model=small_model), "--overwrite")
+    assert ended.code == code and message.format(data=data, model=small_model) in ended.err
+    assert ((data / "wav.scp").read_bytes(), small_model.read_bytes()) == before
+    assert not list(data.glob("*.parts")) and not list(data.glob("*.manifest.json"))
+
+
 def test_a_model_that_is_not_there(extract, make_data, tmp_path):
     ended = extract(make_data(1), tmp_path / "emb.ark", "--model", tmp_path / "gone.safetensors")
     assert ended.code == 1
