@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import io
 import json
 import logging
 import math
@@ -28,6 +29,30 @@ log = logging.getLogger("speakerkit")
 
 class Terminated(BaseException):
     """SIGTERM: open files are dropped in order, then the command ends with 143."""
+
+
+class _ClosedOutput(io.RawIOBase):
+    """Standard output that was closed before the command began: nothing can be written to it, and that is told."""
+
+    def writable(self) -> bool:
+        """True: it takes the place of an output."""
+        return True
+
+    def write(self, data) -> int:
+        """Refuse."""
+        raise MachineError("standard output is closed; want it open, or a file (--output, --json) where there is one")
+
+
+def _replace_closed_streams() -> None:
+    """Standard streams that were closed: Python has None for them, and the next file opened would take their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            stream = open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, io.TextIOWrapper(_ClosedOutput(), "utf-8") if name == "stdout" else stream)
 
 
 class _TellFormatter(logging.Formatter):
@@ -161,14 +186,26 @@ def run(
         args = parser.parse_args(argv)
     except SystemExit as end:  # argparse: 0 for --help, 2 for a wrong command line
         return int(end.code or 0)
+    _replace_closed_streams()
     program, started = parser.prog, time.monotonic()
     args.report = {}
     args.command_line = [program, *(sys.argv[1:] if argv is None else argv)]
     with _telling(program, args.quiet):
+        if args.json and _is_named_twice(args):
+            _tell(program, f"--json {args.json} is another file of this command; want a name of its own")
+            return 2
         code, told = _call(program, function, args)
         if args.json:
             code = _write_report(program, args, code, started, told)
     return code
+
+
+def _is_named_twice(args: argparse.Namespace) -> bool:
+    """Whether the file of --json is also given as something else, which the report would be written over."""
+    others = [value for name, value in vars(args).items() if name not in ("json", "command_line")]
+    words = [word for value in others for word in (value if isinstance(value, list) else [value])]
+    return any(isinstance(word, str) and word != "-" and os.path.realpath(word) == os.path.realpath(args.json)
+               for word in words)
 
 
 def _call(program: str, function: Callable, args: argparse.Namespace) -> tuple[int, str | None]:

@@ -41,7 +41,9 @@ def write_json(path: str | os.PathLike, value: object) -> None:
 
 
 def _to_json_text(value: object) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1, sort_keys=True, default=_plain_value)
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=1, sort_keys=True, default=_plain_value)
+    # A byte of a path that is no UTF-8 is a lone surrogate here; as \udcff, JSON's own way to write it, it comes back.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain_value(value: object) -> object:

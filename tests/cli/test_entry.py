@@ -117,6 +117,42 @@ def test_success_with_json_on_standard_output(capsys):
     assert "error" not in report
 
 
+@pytest.mark.parametrize("option, value", [("recordings", ["b.wav", "./a.wav"]), ("model", "a.wav")])
+def test_json_is_not_written_over_another_file(tmp_path, monkeypatch, capsys, option, value):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.wav").write_text("sound")
+
+    def main():
+        parser = entry.make_parser("do-thing", "Do a thing.", "do-thing")
+        parser.add_argument("--recordings", nargs="+")
+        parser.add_argument("--model")
+        words = value if isinstance(value, list) else [value]
+        return entry.run(parser, lambda args: pytest.fail("began"), [f"--{option}", *words, "--json", "a.wav"])
+
+    assert main() == 2
+    assert capsys.readouterr().err == "do-thing: --json a.wav is another file of this command; want a name of its own\n"
+    assert (tmp_path / "a.wav").read_text() == "sound"
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", ">&-"])
+def test_a_standard_stream_that_is_closed(tmp_path, closed):
+    program = ("from speakerkit.cli import entry\n"
+               "parser = entry.make_parser('do-thing', 'Do a thing.', 'do-thing')\n"
+               "def do(args):\n"
+               "    stream = open('made', 'w')\n"
+               "    entry.log.info('talk')\n"
+               "    assert stream.fileno() > 2\n"
+               "    print('result')\n"
+               "raise SystemExit(entry.run(parser, do))\n")
+    ended = subprocess.run(["bash", "-c", f'"$1" -c "$2" {closed}', "-", sys.executable, program], cwd=tmp_path,
+                           capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    if closed == ">&-":
+        assert ended.returncode == 75 and ended.stdout == ""
+        assert ended.stderr.splitlines()[-1].startswith("do-thing: standard output is closed; want it open")
+    else:
+        assert (ended.returncode, ended.stdout) == (0, "result\n")
+
+
 def test_json_that_cannot_be_written(tmp_path, capsys):
     assert run(lambda args: None, "--json", tmp_path) == 75
     assert f"do-thing: --json: {tmp_path}: can't be written: is a folder" in capsys.readouterr().err

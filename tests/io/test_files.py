@@ -320,6 +320,12 @@ def test_json_is_sorted_utf8_without_nan(tmp_path):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
+def test_json_of_a_path_that_is_no_utf8_can_be_read_back(tmp_path):
+    files.write_json(tmp_path / "a.json", {"path": "b\udcff.wav"})
+    assert b'"b\\udcff.wav"' in (tmp_path / "a.json").read_bytes()
+    assert files.json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"path": "b\udcff.wav"}
+
+
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")  # the first example of FIPS 180-2, appendix B.1
     assert files.sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
