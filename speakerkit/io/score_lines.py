@@ -12,6 +12,7 @@ from speakerkit.io.trial_lines import (
     LABELS,
     VOCABULARIES,
     LabelParser,
+    LineLayout,
     ParsedLine,
     TrialLines,
     first_fields,
@@ -42,11 +43,15 @@ def read_score_lines(path: str | os.PathLike, score_format: str | None = None) -
             another number of fields, a score that is no finite decimal number, another label, an id that is no word.
     """
     with readable_twice(path) as (real_path, name):
-        first = first_fields(real_path)
-        score_format = score_format or _find_format(first, name)
-        wanted = _wanted(score_format)
-        return read_trial_lines(real_path, name, f"{wanted} a line", _columns(first, score_format),
-                                _LineParser(score_format, wanted).parse, ids_joined=score_format == "joined")
+        return read_trial_lines(real_path, name, find_score_layout(first_fields(real_path), name, score_format))
+
+
+def find_score_layout(first: list[str], name: str, score_format: str | None = None) -> LineLayout:
+    """The layout of a score file's lines by the first one's fields; DataError where it may be read in two ways."""
+    score_format = score_format or _find_format(first, name)
+    wanted = _wanted(score_format)
+    return LineLayout(f"{wanted} a line", _columns(first, score_format), _LineParser(score_format, wanted),
+                      ids_joined=score_format == "joined")
 
 
 def _wanted(score_format: str) -> str:

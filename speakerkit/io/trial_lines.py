@@ -44,6 +44,25 @@ class ParsedLine(NamedTuple):
 ParseLine = Callable[[list[str]], ParsedLine | str]  # one line's fields to what they say, or what is wrong with them
 
 
+class LineLayout(NamedTuple):
+    """How the lines of a file are, by its first one.
+
+    Attributes:
+        wanted: for messages.
+        columns: for the fast reader; none where the first line is faulty.
+        parser: for the line-by-line reader; its `parse` is a ParseLine.
+        ids_joined: the two ids are one field, which the fast reader has to part.
+    """
+    wanted: str
+    columns: dict[str, pl.DataType]
+    parser: object
+    ids_joined: bool = False
+
+    def parse_block(self, block: bytes) -> pl.DataFrame:
+        """Whole lines as columns; `Odd` or a polars error for what needs the other reader."""
+        return parse_block(parted(block) if self.ids_joined else block, self.columns)
+
+
 class LabelParser:
     """Labels of a file's lines; the first good one sets the vocabulary that the file keeps to."""
 
@@ -116,39 +135,34 @@ def fields_of_line(line: bytes) -> list[str]:
         return []
 
 
-def read_trial_lines(path: str | os.PathLike, name: str, wanted: str, columns: dict[str, pl.DataType],
-                     parse_line: ParseLine, ids_joined: bool = False) -> TrialLines:
+def read_trial_lines(path: str | os.PathLike, name: str, layout: LineLayout) -> TrialLines:
     """Read a file of trials or scores.
 
     Args:
         path: a regular file.
         name: what messages call it.
-        wanted: what a line should be, for messages.
-        columns: the fields of its first line for the fast reader: `enrol` and `test` (strings)
-            and perhaps `label` (of a vocabulary) and `score`; none if that line is odd.
-        parse_line: what the line-by-line reader makes of the fields of a line.
-        ids_joined: the two ids are one field, `enrol*test`; `columns` are those of the line with a space there.
+        layout: of its lines. The columns are `enrol` and `test` (strings) and perhaps `label` (of a vocabulary) and
+            `score`.
 
     Raises:
-        DataError: as `tables.read_lines`; DataErrors: the lines that `parse_line` refuses or whose ids
+        DataError: as `tables.read_lines`; DataErrors: the lines that the layout's parser refuses or whose ids
             are no words, up to 10,000.
     """
-    lines = _read_blocks(path, name, columns, ids_joined) if columns and os.path.isfile(path) else None
-    return lines or read_line_by_line(path, name, wanted, parse_line)
+    lines = _read_blocks(path, name, layout) if layout.columns and os.path.isfile(path) else None
+    return lines or read_line_by_line(path, name, layout.wanted, layout.parser.parse)
 
 
-def _read_blocks(path: str | os.PathLike, name: str, columns: dict[str, pl.DataType],
-                 ids_joined: bool) -> TrialLines | None:
+def _read_blocks(path: str | os.PathLike, name: str, layout: LineLayout) -> TrialLines | None:
     """The whole file through polars, or None if anything in it is odd."""
     enrol, test, digest = IdColumn(), IdColumn(), hashlib.sha256()
-    values: dict[str, list[np.ndarray]] = {column: [] for column in columns if column in ("label", "score")}
+    values: dict[str, list[np.ndarray]] = {column: [] for column in layout.columns if column in ("label", "score")}
     try:
         with open(path, "rb", buffering=0) as stream:
             for block in _whole_lines(stream):
                 digest.update(block)
                 if not enrol.index:
                     has_crlf = b"\r" in block[:block.find(b"\n")]
-                frame = parse_block(parted(block) if ids_joined else block, columns)
+                frame = layout.parse_block(block)
                 enrol.extend(frame["enrol"])
                 test.extend(frame["test"])
                 for column, blocks in values.items():

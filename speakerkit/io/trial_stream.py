@@ -13,14 +13,13 @@ from speakerkit.errors import DataError, DataErrors
 from speakerkit.io.spooled import told_as
 from speakerkit.io.trial_lines import (
     MOST_FAULTS,
+    LineLayout,
     Odd,
     TrialLines,
     fields_of_line,
-    parse_block,
-    parted,
     read_line_by_line,
 )
-from speakerkit.io.trials import TrialLayout, find_layout
+from speakerkit.io.trials import find_layout
 
 BLOCK_BYTES = 1 << 23
 _MOST_BYTES_WITHOUT_A_LINE = 1 << 24
@@ -54,6 +53,34 @@ class TrialBlock(NamedTuple):
     is_target: np.ndarray | None
 
 
+def whole_lines(stream: BinaryIO, digest, name: str) -> Iterator[bytes]:
+    """Blocks that end with a line that isn't blank; blank lines at the end of the list don't count.
+
+    Args:
+        stream: the list's bytes.
+        digest: of hashlib; takes every byte.
+        name: what messages call the list.
+
+    Raises:
+        DataError: a line without an end in sight.
+    """
+    rest, num_lines = b"", 0
+    while data := stream.read(BLOCK_BYTES):
+        digest.update(data)
+        rest += data
+        text_end = len(rest[:rest.rfind(b"\n") + 1].rstrip(_BLANKS))
+        if text_end:
+            cut = rest.find(b"\n", text_end) + 1
+            yield rest[:cut]
+            num_lines += rest.count(b"\n", 0, cut)
+            rest = rest[cut:]
+        elif len(rest) > _MOST_BYTES_WITHOUT_A_LINE:
+            told = f"line of more than {len(rest):,} bytes" if rest.strip(_BLANKS) else "blank line"
+            raise DataError(name, f"{told}; wanted a trial a line", num_lines + 1)
+    if rest.strip(_BLANKS):
+        yield rest.rstrip(_BLANKS) + b"\n"
+
+
 class TrialStream:
     """Reads a list once, from front to back; a block with a faulty line is left out and its faults are kept.
 
@@ -78,7 +105,7 @@ class TrialStream:
         self._label_first = label_first
         self._missing: tuple[set[str], set[str]] = (set(), set())
         self._digest = hashlib.sha256()
-        self._layout: TrialLayout | None = None
+        self._layout: LineLayout | None = None
 
     @property
     def sha256(self) -> str:
@@ -89,7 +116,7 @@ class TrialStream:
         """The list's good blocks, the next one being parsed while one is worked on; DataError where it is no list."""
         with ThreadPoolExecutor(1) as pool:  # reading stays here, where a signal ends the wait for a pipe
             parsing = None
-            for text in self._whole_lines():
+            for text in whole_lines(self._stream, self._digest, self.name):
                 before, parsing = parsing, pool.submit(self._parse, text)
                 if before is not None and (block := before.result()) is not None:
                     yield block
@@ -107,24 +134,6 @@ class TrialStream:
         self.num_lines += text.count(b"\n")
         return self._fast(text, first_line) or self._slow(text, first_line)
 
-    def _whole_lines(self) -> Iterator[bytes]:
-        """Blocks that end with a line that isn't blank; blank lines at the end of the list don't count."""
-        rest, num_lines = b"", 0
-        while data := self._stream.read(BLOCK_BYTES):
-            self._digest.update(data)
-            rest += data
-            text_end = len(rest[:rest.rfind(b"\n") + 1].rstrip(_BLANKS))
-            if text_end:
-                cut = rest.find(b"\n", text_end) + 1
-                yield rest[:cut]
-                num_lines += rest.count(b"\n", 0, cut)
-                rest = rest[cut:]
-            elif len(rest) > _MOST_BYTES_WITHOUT_A_LINE:
-                told = f"line of more than {len(rest):,} bytes" if rest.strip(_BLANKS) else "blank line"
-                raise DataError(self.name, f"{told}; wanted a trial a line", num_lines + 1)
-        if rest.strip(_BLANKS):
-            yield rest.rstrip(_BLANKS) + b"\n"
-
     def _find_layout(self, text: bytes) -> None:
         first = fields_of_line(text[:text.find(b"\n") + 1] or text)
         self._layout = find_layout(first, self.name, self._label_first)
@@ -138,7 +147,7 @@ class TrialStream:
         if not self._layout.columns:
             return None
         try:
-            frame = parse_block(parted(text) if self._layout.ids_joined else text, self._layout.columns)
+            frame = self._layout.parse_block(text)
         except (Odd, pl.exceptions.PolarsError):  # an unknown id is odd too
             return None
         enrol, test = (frame[side].to_physical().to_numpy().astype(np.int64) for side in ("enrol", "test"))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,6 +14,7 @@ from speakerkit.io.trial_lines import (
     LABELS,
     VOCABULARIES,
     LabelParser,
+    LineLayout,
     ParsedLine,
     TrialLines,
     first_fields,
@@ -79,37 +79,20 @@ def read_trials(path: str | os.PathLike | Spooled, label_first: bool = False) ->
             on one line and a nontarget on another.
     """
     with readable_twice(path) as (real_path, name):
-        layout = find_layout(first_fields(real_path), name, label_first)
-        lines = read_trial_lines(real_path, name, layout.wanted, layout.columns, layout.parser.parse,
-                                 layout.ids_joined)
+        lines = read_trial_lines(real_path, name, find_layout(first_fields(real_path), name, label_first))
     return trials_of_lines(lines)
 
 
-class TrialLayout(NamedTuple):
-    """How the lines of a list are, by its first one.
-
-    Attributes:
-        wanted: for messages.
-        columns: for the fast reader; none where the first line is faulty.
-        parser: for the line-by-line reader.
-        ids_joined: the two ids are one field, which the fast reader has to part.
-    """
-    wanted: str
-    columns: dict[str, pl.DataType]
-    parser: "_LineParser | _JoinedParser"
-    ids_joined: bool = False
-
-
-def find_layout(first: list[str], name: str, label_first: bool) -> TrialLayout:
+def find_layout(first: list[str], name: str, label_first: bool) -> LineLayout:
     """The layout of a list's lines by the first one's fields; DataError for labels in front without `label_first`."""
     if not label_first and len(first) == 2 and first[1] in LABELS and (ids := parts_of_joined(first[0])):
         wanted = f"'<enrol-id>{JOINT}<test-id> target|nontarget'"
-        return TrialLayout(f"{wanted} a line", _columns(ids + first[1:], False), _JoinedParser(wanted), ids_joined=True)
+        return LineLayout(f"{wanted} a line", _columns(ids + first[1:], False), _JoinedParser(wanted), ids_joined=True)
     wanted = "'<label> <enrol-id> <test-id>'" if label_first else "'<enrol-id> <test-id> [target|nontarget]'"
     if not label_first and len(first) == 3 and first[0] in LABELS and first[2] not in LABELS:
         raise DataError(name, f"first field '{first[0]}' is a label; wanted '<enrol-id> <test-id> <label>', "
                               "or give --trials-format label-first", 1)
-    return TrialLayout(f"{wanted} a line", _columns(first, label_first), _LineParser(wanted, label_first))
+    return LineLayout(f"{wanted} a line", _columns(first, label_first), _LineParser(wanted, label_first))
 
 
 def trials_of_lines(lines: TrialLines) -> Trials:
