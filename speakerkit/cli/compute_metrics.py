@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     score_files.add_arguments(parser)
     parser.add_argument("--convention", choices=CONVENTIONS,
                         help="print what this toolkit's own script prints for the scores instead")
+    parser.add_argument("--max-memory", metavar="MB", type=entry.number(int, 400, 10**8),
+                        help="files that would take more are measured as they are read, of any length (default: 2000)")
     entry.add_operating_point_options(parser, fill_in=False)
     card_options.add_card_options(parser)
     entry.add_output_options(parser)
@@ -44,10 +46,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def compute_metrics(args: argparse.Namespace) -> None:
-    from speakerkit.jobs import scoring
+    from speakerkit.jobs import measuring, scoring
 
+    options = score_files.scoring_options(args)
     card = card_options.card_options(args, args.model)
     given = (args.p_target, args.c_miss, args.c_fa)
+    if args.max_memory is not None and (card or args.convention):
+        raise ConfigError(f"--{'card' if card else 'convention'} needs all trials in memory; leave --max-memory out")
     if args.convention:
         from speakerkit.jobs import conventions
 
@@ -56,15 +61,17 @@ def compute_metrics(args: argparse.Namespace) -> None:
         if any(value is not None for value in given) and not conventions.takes_point(args.convention):
             raise ConfigError(f"--convention {args.convention}: its script has its operating point built in; "
                               "leave --p-target, --c-miss and --c-fa out")
-        conventions.print_score_file_as(args.convention, args.trials, args.scores, given,
-                                        score_files.scoring_options(args), args.report)
+        conventions.print_score_file_as(args.convention, args.trials, args.scores, given, options, args.report)
         print(args.report["printed"], end="")
         return
     if card:
         from speakerkit.jobs import cards
 
         cards.check_options(card, (args.trials, args.scores))
-    scored = scoring.measure_score_file(args.trials, args.scores, score_files.scoring_options(args), args.report)
+        scored = scoring.measure_score_file(args.trials, args.scores, options, args.report)
+    else:
+        measuring.measure_score_file(args.trials, args.scores, options, args.report,
+                                     args.max_memory or score_files.DEFAULT_MEMORY_MB)
     print(scoring.format_metrics(args.report), end="")
     if card:
         cards.write_card(scored, args.report["protocol"], card)

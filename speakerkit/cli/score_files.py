@@ -13,6 +13,7 @@ formats:
               <enrol-id>*<test-id> <score> 1|0                 ESPnet's, joined
 A score file with labels needs no trials: give it alone.
 """
+DEFAULT_MEMORY_MB = 2000
 SCORE_FORMATS = ("score", "score-label", "label-score", "joined")
 
 

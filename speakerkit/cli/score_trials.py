@@ -6,7 +6,6 @@ import sys
 from speakerkit.cli import card_options, entry, score_files
 from speakerkit.errors import ConfigError
 
-DEFAULT_MEMORY_MB = 2000
 FORMATS = """
 formats:
   trials      <enrol-id> <test-id> [target|nontarget]     or 1|0; labels on all lines or none
@@ -51,7 +50,7 @@ def score_trials(args: argparse.Namespace) -> None:
         if args.max_memory is not None:
             raise ConfigError("--card needs all trials in memory; leave --max-memory out")
         cards.check_options(card, (args.trials, args.embeddings, args.enrol_embeddings, args.enrol_map, args.output))
-    max_memory = args.max_memory or (sys.maxsize >> 20 if card else DEFAULT_MEMORY_MB)
+    max_memory = args.max_memory or (sys.maxsize >> 20 if card else score_files.DEFAULT_MEMORY_MB)
     if args.output == "-":
         streaming.score_trials(args.trials, args.embeddings, options, args.report, sys.stdout.buffer, max_memory)
     else:

@@ -1,6 +1,7 @@
 """Ids of a column by the million, as numbers."""
 
 import array
+import itertools
 
 import numpy as np
 import polars as pl
@@ -20,16 +21,20 @@ class IdColumn:
     ids of a block are first compared with those a certain distance before them, a line or a whole round of tests,
     which takes a quarter of looking them up. An id that differs is looked up alone; where it stood the last time
     says how far back to go on. A block with many such ids is looked up as a whole.
+
+    Args:
+        numbers: of another column whose numbering this one goes on with.
     """
 
-    def __init__(self):
-        self.numbers: dict[str, int] = {}
+    def __init__(self, numbers: dict[str, int] | None = None):
+        self.numbers: dict[str, int] = {} if numbers is None else numbers
         self.index = array.array("i")
         self._distance = 0  # in lines, back to the ids that come again; 0: none do
         self._last_jump = ""
         self._names = pl.Series(dtype=pl.String)  # by number, as far as they were wanted
         self._enum: pl.Enum | None = None
         self._repeating, self._looking_up = _Patience(), _Patience()
+        self._num_asked = 0
 
     def append(self, name: str) -> None:
         self.index.append(self.numbers.setdefault(name, len(self.numbers)))
@@ -131,9 +136,21 @@ class IdColumn:
     def to_numpy(self) -> np.ndarray:
         return np.frombuffer(self.index, dtype=np.int32)
 
+    def last(self, num_lines: int) -> np.ndarray:
+        """(num_lines,) int64 numbers of the last lines; what is too far back to be compared is forgotten."""
+        numbers = np.array(self.index[len(self.index) - num_lines:], dtype=np.int64)
+        if len(self.index) > 2 * _FURTHEST_BACK:
+            del self.index[:-_FURTHEST_BACK]
+        return numbers
+
     def is_plain(self) -> bool:
-        """Whether no id holds what the line-by-line reader refuses or takes for a separator."""
-        return all(id_fault(name) is None and len(name) <= MAX_ID_CHARS for name in self.numbers)
+        """Whether no id holds what the line-by-line reader refuses or takes for a separator.
+
+        Those that were there when this was asked before are not looked at again.
+        """
+        num_new, self._num_asked = len(self.numbers) - self._num_asked, len(self.numbers)
+        return all(id_fault(name) is None and len(name) <= MAX_ID_CHARS
+                   for name in itertools.islice(reversed(self.numbers), num_new))
 
 
 class _Patience:

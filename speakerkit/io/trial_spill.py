@@ -8,11 +8,11 @@ from typing import BinaryIO, NamedTuple, Self
 import numpy as np
 
 _BLOCK_SCORES = 1 << 20
-_NUM_PARTS = 251  # of the pairs on disk, by their remainder: a prime, so that no pattern of ids fills a part
+NUM_PARTS = 251  # of the pairs on disk, by their remainder: a prime, so that no pattern of ids fills a part
 _MOST_CONFLICTS = 1000
 
 
-class _TemporaryFiles:
+class TemporaryFiles:
     """Files without a name, gone when the `with` ends or the process dies."""
 
     def __init__(self, folder: str | None):
@@ -29,7 +29,7 @@ class _TemporaryFiles:
         return self._stack.enter_context(tempfile.TemporaryFile(prefix="speakerkit-", dir=self._folder))
 
 
-class ScoreSpill(_TemporaryFiles):
+class ScoreSpill(TemporaryFiles):
     """Scores of either class on disk, 4 bytes each.
 
     Args:
@@ -60,7 +60,7 @@ class Conflict(NamedTuple):
     is_target: bool
 
 
-class PairCounter(_TemporaryFiles):
+class PairCounter(TemporaryFiles):
     """Counts pairs that stand in a list already, and finds those whose labels contradict each other.
 
     Args:
@@ -73,7 +73,7 @@ class PairCounter(_TemporaryFiles):
         super().__init__(folder)
         # Two bits a pair, 0 where it was not met, else 1 + its label; pages that no pair touches take no memory.
         self._marks = np.zeros(num_pairs // 4 + 1, dtype=np.uint8) if num_pairs // 4 < max_bytes else None
-        self._parts = [self._new_file() for _ in range(_NUM_PARTS)] if self._marks is None else []
+        self._parts = [self._new_file() for _ in range(NUM_PARTS)] if self._marks is None else []
         self._num_repeated = 0
         self._conflicts: list[Conflict] = []
 
@@ -85,9 +85,9 @@ class PairCounter(_TemporaryFiles):
             self._mark(pairs, labels, lines)
             return
         records = np.stack([pairs, 2 * lines + labels], axis=1)
-        part = pairs % _NUM_PARTS
+        part = pairs % NUM_PARTS
         order = np.argsort(part, kind="stable")
-        stops = np.cumsum(np.bincount(part, minlength=_NUM_PARTS))
+        stops = np.cumsum(np.bincount(part, minlength=NUM_PARTS))
         for stream, own in zip(self._parts, np.split(records[order], stops[:-1]), strict=True):
             stream.write(own.tobytes())
 

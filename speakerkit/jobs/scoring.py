@@ -257,7 +257,7 @@ def protocol_of_list(path: str, sha256: str, num_trials: int, num_target: int | 
             **point._asdict(), **dict.fromkeys(_MODEL_FACTS), **source}
 
 
-def measure_score_file(trials_path: str | None, scores_path: str, options: ScoringOptions,
+def measure_score_file(trials_path: str | Spooled | None, scores_path: str | Spooled, options: ScoringOptions,
                        report: dict) -> ScoredTrials:
     """Metrics of a score file, matched to the trials pair by pair, into the report.
 
@@ -282,7 +282,8 @@ def measure_score_file(trials_path: str | None, scores_path: str, options: Scori
     return scored
 
 
-def read_scored_trials(trials_path: str | None, scores_path: str, options: ScoringOptions) -> ScoredTrials:
+def read_scored_trials(trials_path: str | Spooled | None, scores_path: str | Spooled,
+                       options: ScoringOptions) -> ScoredTrials:
     """Labelled trials and their scores, matched pair by pair; raises as `measure_score_file`."""
     if trials_path == scores_path == "-":
         raise ConfigError("only one of trials and scores can be standard input")
@@ -291,11 +292,17 @@ def read_scored_trials(trials_path: str | None, scores_path: str, options: Scori
 
 def protocol_of_score_file(scored: ScoredTrials, point: OperatingPoint) -> dict[str, object]:
     """What the metrics of a score file are metrics of; the model where score-trials' manifest tells it."""
-    made_by = protocol_of_scores(scored.scores_path, scored.scores_sha256)
-    source = {"scores": scored.scores_path, "scores_sha256": scored.scores_sha256}
+    return make_protocol(scored.trials, *how_score_file_was_made(scored.scores_path, scored.scores_sha256, point))
+
+
+def how_score_file_was_made(scores_path: str, scores_sha256: str,
+                            point: OperatingPoint) -> tuple[str, OperatingPoint, dict[str, object]]:
+    """(enrolment, operating point, source) of a score file, as `make_protocol` takes them."""
+    made_by = protocol_of_scores(scores_path, scores_sha256)
+    source = {"scores": scores_path, "scores_sha256": scores_sha256}
     source |= {fact: made_by.get(fact) for fact in _MODEL_FACTS}
     source |= {fact: made_by[fact] for fact in ("embeddings", "enrol_embeddings", "enrol_map") if made_by.get(fact)}
-    return make_protocol(scored.trials, made_by.get("enrolment", "unknown"), point, source)
+    return made_by.get("enrolment", "unknown"), point, source
 
 
 def protocol_of_scores(scores_path: str, scores_sha256: str) -> dict:
