@@ -37,8 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     score_files.add_arguments(parser)
     parser.add_argument("--convention", choices=CONVENTIONS,
                         help="print what this toolkit's own script prints for the scores instead")
-    parser.add_argument("--max-memory", metavar="MB", type=entry.number(int, 400, 10**8),
-                        help="files that would take more are measured as they are read, of any length (default: 2000)")
+    score_files.add_memory_option(parser, "files that would take more are measured as they are read")
     entry.add_operating_point_options(parser, fill_in=False)
     card_options.add_card_options(parser)
     entry.add_output_options(parser)
@@ -51,8 +50,8 @@ def compute_metrics(args: argparse.Namespace) -> None:
     options = score_files.scoring_options(args)
     card = card_options.card_options(args, args.model)
     given = (args.p_target, args.c_miss, args.c_fa)
-    if args.max_memory is not None and (card or args.convention):
-        raise ConfigError(f"--{'card' if card else 'convention'} needs all trials in memory; leave --max-memory out")
+    if args.max_memory is not None and args.convention:
+        raise ConfigError("--convention needs all trials in memory; leave --max-memory out")
     if args.convention:
         from speakerkit.jobs import conventions
 
@@ -67,6 +66,8 @@ def compute_metrics(args: argparse.Namespace) -> None:
     if card:
         from speakerkit.jobs import cards
 
+        if args.max_memory is not None:
+            measuring.check_card_fits(args.trials, args.scores, args.max_memory)
         cards.check_options(card, (args.trials, args.scores))
         scored = scoring.measure_score_file(args.trials, args.scores, options, args.report)
     else:

@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 
+from speakerkit.cli import entry
+
 FORMATS = """
 formats:
   trials      <enrol-id> <test-id> target|nontarget            or 1|0; label-first: <label> <enrol-id> <test-id>
@@ -35,6 +37,13 @@ def add_trials_format_option(parser: argparse.ArgumentParser) -> None:
     """--trials-format label-last|label-first."""
     parser.add_argument("--trials-format", choices=("label-last", "label-first"), default="label-last",
                         help="label-first: '<label> <enrol-id> <test-id>' lines, as VoxCeleb's (default: label-last)")
+
+
+def add_memory_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """--max-memory; `what` happens to input that would take more."""
+    parser.add_argument("--max-memory", metavar="MB", type=entry.number(int, 400, 10**8),
+                        help=f"{what}, of any length (default: {DEFAULT_MEMORY_MB}); the trials of a --card are all "
+                             "held, and refused where that would take more (default: as much as it takes)")
 
 
 def reading_options(args: argparse.Namespace):

@@ -26,8 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("embeddings", metavar="emb.ark", help="embeddings of every id in the trials")
     score_files.add_embedding_options(parser)
     parser.add_argument("--output", metavar="FILE", default="-", help="where the scores go (default: standard output)")
-    parser.add_argument("--max-memory", metavar="MB", type=entry.number(int, 400, 10**8),
-                        help="a list that would take more is scored as it is read, of any length (default: 2000)")
+    score_files.add_memory_option(parser, "a list that would take more is scored as it is read")
     entry.add_output_options(parser)
     score_files.add_trials_format_option(parser)
     entry.add_operating_point_options(parser)
@@ -48,7 +47,7 @@ def score_trials(args: argparse.Namespace) -> None:
         if args.trials == "-":
             raise ConfigError("--card names the file of the trials; it can't be standard input")
         if args.max_memory is not None:
-            raise ConfigError("--card needs all trials in memory; leave --max-memory out")
+            streaming.check_card_fits(args.trials, args.embeddings, options, args.max_memory)
         cards.check_options(card, (args.trials, args.embeddings, args.enrol_embeddings, args.enrol_map, args.output))
     max_memory = args.max_memory or (sys.maxsize >> 20 if card else score_files.DEFAULT_MEMORY_MB)
     if args.output == "-":

@@ -50,6 +50,15 @@ def measure_score_file(trials_path: str | None, scores_path: str, options: Scori
             _stream(trials, scores, options, report)
 
 
+def check_card_fits(trials_path: str | None, scores_path: str, max_memory_mb: int) -> None:
+    """Before any work: ConfigError where a card, for which all trials are held, may take more memory than this."""
+    sizes = [os.path.getsize(path) for path in (trials_path, scores_path) if path and os.path.isfile(path)]
+    needed = _BESIDES_MB + int(sum(sizes) * _TEXT_IN_MEMORY) // MB
+    if needed > max_memory_mb:
+        raise ConfigError(f"--max-memory {max_memory_mb}: a card of these trials takes up to {needed:,} MB; give as "
+                          "much, or leave --card out")
+
+
 def _stream(trials: Spooled | None, scores: Spooled, options: ScoringOptions, report: dict) -> None:
     numbers = PairNumbers({}, {})
     with PairMatch() as pairs, ScoreRuns() as runs:

@@ -19,7 +19,7 @@ from speakerkit.errors import ConfigError, DataError, raise_all
 from speakerkit.io import files
 from speakerkit.io.scores import ScoreWriter
 from speakerkit.io.spooled import Spooled, is_pipe, name_of, open_once
-from speakerkit.io.trial_lines import VOCABULARIES
+from speakerkit.io.trial_lines import VOCABULARIES, count_line_ends
 from speakerkit.io.trial_spill import Conflict, PairCounter, ScoreSpill
 from speakerkit.io.trial_stream import KnownIds, TrialStream
 from speakerkit.jobs import scoring
@@ -34,6 +34,7 @@ MB = 1 << 20
 _BESIDES_MB = 320               # interpreter, libraries, a block on its way through
 _TEXT_IN_MEMORY = 4.0           # bytes that scoring in memory takes for a byte of the list, at the most
 _EMBEDDINGS_IN_MEMORY = 4       # and for a byte of the embeddings; streaming holds them twice while it loads
+_CARD_BYTES_A_TRIAL = 110       # of trials, scores and speakers in memory, at the most
 _SHARE_OF_PAIRS = 4             # a quarter of the memory may mark pairs that were there
 
 
@@ -86,11 +87,32 @@ def score_trials_to_file(trials_path: str, embeddings_path: str, options: Scorin
             files.write_manifest(output, manifest, report)
 
 
+def check_card_fits(trials_path: str, embeddings_path: str, options: ScoringOptions, max_memory_mb: int) -> None:
+    """Before any work: whether a card of a list can be made in this memory; its trials are all held for that.
+
+    Raises:
+        ConfigError: it can't, with what it takes.
+    """
+    if not os.path.isfile(trials_path):
+        return  # reading says what is wrong
+    with open(trials_path, "rb") as stream:
+        num_trials = sum(map(count_line_ends, iter(lambda: stream.read(MB), b"")))
+    needed = _BESIDES_MB + (_CARD_BYTES_A_TRIAL * num_trials
+                            + _EMBEDDINGS_IN_MEMORY * _size_of_embeddings(embeddings_path, options)) // MB
+    if needed > max_memory_mb:
+        raise ConfigError(f"--max-memory {max_memory_mb}: a card of {num_trials:,} trials takes {needed:,} MB; "
+                          "give as much, or leave --card out")
+
+
+def _size_of_embeddings(embeddings_path: str, options: ScoringOptions) -> int:
+    paths = [one for one in (embeddings_path, options.enrol_embeddings) if one and os.path.isfile(one)]
+    return sum(map(os.path.getsize, paths))
+
+
 @contextlib.contextmanager
 def _open_list(path: str, embeddings_path: str, options: ScoringOptions, max_memory_mb: int) -> Iterator[_List]:
     """The list as something to read in memory if it fits; a pipe is kept on disk as far as it would fit."""
-    paths = [one for one in (embeddings_path, options.enrol_embeddings) if one and os.path.isfile(one)]
-    used = sum(map(os.path.getsize, paths))
+    used = _size_of_embeddings(embeddings_path, options)
     limit = int((max_memory_mb * MB - _BESIDES_MB * MB - _EMBEDDINGS_IN_MEMORY * used) / _TEXT_IN_MEMORY)
     if not is_pipe(path):
         if not os.path.isfile(path) or os.path.getsize(path) <= limit:

@@ -125,3 +125,8 @@ def test_the_option(folder, monkeypatch, capsys):
     assert "scores: measured as it is read, in about 450 MB" in capsys.readouterr().err
     assert main(["trials", "scores", "--max-memory", "500", "--convention", "kaldi"]) == 2
     assert "--convention needs all trials in memory; leave --max-memory out" in capsys.readouterr().err
+    assert main(["trials", "scores", "--max-memory", "449", "--card", "card"]) == 2
+    assert ("--max-memory 449: a card of these trials takes up to 450 MB; give as much, or leave --card out"
+            in capsys.readouterr().err)
+    assert main(["trials", "scores", "--max-memory", "450", "--card", "card", "--replicates", "0", "--quiet"]) == 0
+    assert (folder / "card.json").exists()

@@ -203,7 +203,27 @@ def test_embeddings_have_to_fit(folder, monkeypatch, capsys):
     assert "--max-memory 500: the embeddings of emb.ark alone take 0 MB; give 501 or more" in capsys.readouterr().err
     assert not os.path.exists("none")
     assert main(["one", "emb.ark", "--output", "none", "--card", "c", "--max-memory", "500"]) == 2
-    assert "--card needs all trials in memory; leave --max-memory out" in capsys.readouterr().err
+    assert ("--max-memory 500: a card of 1 trials takes 501 MB; give as much, or leave --card out"
+            in capsys.readouterr().err)
+    assert not os.path.exists("none")
+
+
+def test_a_card_of_streamed_scores_is_that_of_memory(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    Path("carded").write_text("".join(f"u{a} u{b} {int(a // 2 == b // 2)}\n" for a in range(12) for b in range(12)))
+    Path("utt2spk").write_text("".join(f"u{a} s{a // 2}\n" for a in range(12)))
+    made = []
+    for is_streamed in (False, True):
+        if is_streamed:
+            monkeypatch.setattr(streaming, "_TEXT_IN_MEMORY", 1e12)
+        memory = ["--max-memory", "500"] * is_streamed
+        assert main(["carded", "emb.ark", "--output", "carded.scores", "--card", "carded.card", "--utt2spk", "utt2spk",
+                     "--replicates", "20", *memory]) == 0
+        assert ("scored as it is read" in capsys.readouterr().err) == is_streamed
+        made.append([(path.name, path.read_bytes()) for path in sorted(folder.glob("carded.*"))])
+        for path in folder.glob("carded.*"):
+            path.unlink()
+    assert len(made[0]) == 5 and made[0] == made[1]  # scores, the card's two files, a manifest each
 
 
 @settings(deadline=None, max_examples=30)
