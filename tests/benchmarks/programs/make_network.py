@@ -40,9 +40,9 @@ def export_features_in(path: Path, network: torch.nn.Module, dim: int) -> None:
     """Features in, embedding out, with the metadata that sherpa-onnx's script for WeSpeaker's models writes."""
     import onnx
 
-    torch.onnx.export(network, (torch.zeros(1, 200, 80),), path, dynamo=True, input_names=["feats"], verbose=False,
-                      output_names=["embs"], dynamic_shapes=({1: torch.export.Dim("T", min=16)},),
-                      external_data=False)
+    # The tracing exporter, as WeSpeaker's script has it: the newer one needs onnxscript.
+    torch.onnx.export(network, (torch.zeros(1, 200, 80),), path, dynamo=False, input_names=["feats"],
+                      output_names=["embs"], dynamic_axes={"feats": {1: "T"}})
     graph = onnx.load(path)
     facts = {"framework": "wespeaker", "language": "English", "url": "", "comment": "random weights",
              "sample_rate": 16000, "output_dim": dim, "normalize_samples": 0, "feature_normalize_type": "global-mean"}
