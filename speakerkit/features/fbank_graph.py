@@ -19,11 +19,10 @@ from speakerkit.features.framing import (
     SMALLEST_ENERGY,
     frame_window,
     mel_filters,
-    periodic_hamming,
-    symmetric_filters,
 )
 from speakerkit.features.graph_builder import GraphBuilder
 from speakerkit.features.graph_names import FBANK, FEATURES, FRAMED, NUM_FRAMES, SAMPLES
+from speakerkit.features.speechbrain_fbank import periodic_hamming, symmetric_filters
 
 _TO_THE_END = np.iinfo(np.int64).max
 
@@ -115,8 +114,8 @@ def _power(graph: GraphBuilder, frames: str, windowed: np.ndarray, fbank: FbankC
 
 def _frames_to_decibels(graph: GraphBuilder, frames: str, fbank: FbankConfig) -> None:
     """SpeechBrain's filterbank, before its range is cut."""
-    window = np.diag(fbank.waveform_scale * periodic_hamming(fbank.frame_length))
-    mel = graph.add("MatMul", _power(graph, frames, window, fbank), symmetric_filters(fbank))
+    window = np.diag(fbank.waveform_scale * periodic_hamming(fbank.frame_length).double().numpy())
+    mel = graph.add("MatMul", _power(graph, frames, window, fbank), symmetric_filters(fbank).numpy())
     natural = graph.add("Log", graph.add("Max", mel, SMALLEST_ENERGY))
     graph.add("Mul", natural, 10.0 / math.log(10.0), output=FBANK)
 

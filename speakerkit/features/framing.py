@@ -50,11 +50,6 @@ def cut_range(features: np.ndarray, config: FbankConfig) -> np.ndarray:
     return np.maximum(features, features.max() - np.float32(RANGE_DB))
 
 
-def periodic_hamming(length: int) -> np.ndarray:
-    """(length,) float64: SpeechBrain's window."""
-    return 0.54 - 0.46 * np.cos(2 * math.pi * np.arange(length) / length)
-
-
 def frame_window(config: FbankConfig) -> np.ndarray:
     """(frame_length,) float64; all windows symmetric, as Kaldi's."""
     n = config.frame_length
@@ -111,18 +106,3 @@ def mel_filters(config: FbankConfig, vtln_warp: float = 1.0) -> np.ndarray:
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
     filters = np.maximum(0.0, np.minimum(rising, falling))
     return np.concatenate([filters, np.zeros((config.fft_length // 2 + 1 - num_bins, config.num_mel_bins))])
-
-
-def symmetric_filters(config: FbankConfig, vtln_warp: float = 1.0) -> np.ndarray:
-    """SpeechBrain's triangular filters (frame_length // 2 + 1, num_mel_bins), float64.
-
-    Centres lie evenly on the scale 2595 log10(1 + f / 700); a triangle's two feet are both as far from its
-    centre as the centre before it.
-    """
-    low, high = (2595 * np.log10(1 + hz / 700) for hz in (config.low_freq, config.upper_freq))
-    edges = 700 * (10 ** (np.linspace(low, high, config.num_mel_bins + 2) / 2595) - 1)
-    if vtln_warp != 1.0:
-        edges = warp_frequency(edges, vtln_warp, config)
-    centre, width = edges[1:-1], np.diff(edges)[:-1]
-    bins = np.linspace(0, config.sample_rate // 2, config.frame_length // 2 + 1)
-    return np.maximum(0.0, 1.0 - np.abs(bins[:, None] - centre) / width)

@@ -5,17 +5,39 @@ pre-emphasis; triangles that are symmetric in Hz; decibels, cut 80 dB below the 
 """
 
 import functools
+import math
 
 import torch
 
 from speakerkit.config import FbankConfig
-from speakerkit.features.framing import BLOCK_FRAMES, RANGE_DB, SMALLEST_ENERGY, periodic_hamming, symmetric_filters
+from speakerkit.features.framing import BLOCK_FRAMES, RANGE_DB, SMALLEST_ENERGY, warp_frequency
+
+
+def periodic_hamming(length: int) -> torch.Tensor:
+    """(length,) float32: SpeechBrain's window."""
+    return torch.hamming_window(length)
+
+
+def symmetric_filters(config: FbankConfig, vtln_warp: float = 1.0) -> torch.Tensor:
+    """SpeechBrain's triangular filters (frame_length // 2 + 1, num_mel_bins), in float32 from the first step on.
+
+    Centres lie evenly on the scale 2595 log10(1 + f / 700); a triangle's two feet are both as far from its
+    centre as the centre before it. Filters worked out in float64 are up to 1e-5 of a peak away from these, which
+    deep networks turn into as much of an embedding: published weights were learned with these.
+    """
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (config.low_freq, config.upper_freq))
+    edges = 700 * (10 ** (torch.linspace(low, high, config.num_mel_bins + 2) / 2595) - 1)
+    if vtln_warp != 1.0:
+        edges = torch.from_numpy(warp_frequency(edges.numpy(), vtln_warp, config)).float()
+    centre, width = edges[1:-1], edges.diff()[:-1]
+    bins = torch.linspace(0, config.sample_rate // 2, config.frame_length // 2 + 1)
+    slope = (bins[:, None] - centre) / width
+    return torch.minimum(slope + 1.0, 1.0 - slope).clamp(min=0.0)
 
 
 @functools.lru_cache(maxsize=64)
 def _constants(config: FbankConfig, device: torch.device, vtln_warp: float) -> tuple[torch.Tensor, torch.Tensor]:
-    window = torch.from_numpy(periodic_hamming(config.frame_length)).to(device, torch.float32)
-    return window, torch.from_numpy(symmetric_filters(config, vtln_warp)).to(device, torch.float32)
+    return periodic_hamming(config.frame_length).to(device), symmetric_filters(config, vtln_warp).to(device)
 
 
 def compute_speechbrain_fbank(

@@ -32,7 +32,14 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 
 def prepare_for_inference(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
-    """Folded, channels-last, the convolutional part in ``precision``; pooling and what follows stay float32."""
+    """Folded, channels-last, the convolutional part in ``precision``; pooling and what follows stay float32.
+
+    A network that says ``float32_as_it_is`` keeps its layers and their order of memory in float32, on a CPU: its
+    embeddings are then those of the unfolded network bit by bit. Channels-last convolutions sum in an order that
+    rounds twice as much.
+    """
+    if precision == torch.float32 and device.type == "cpu" and getattr(network, "float32_as_it_is", False):
+        return copy.deepcopy(network).eval().requires_grad_(False)
     network = fold_batch_norm(network).to(device, memory_format=torch.channels_last)
     for name in network.convolutional:
         getattr(network, name).to(precision)

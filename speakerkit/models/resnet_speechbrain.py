@@ -87,6 +87,8 @@ class GatedTrunk(nn.Module):
 class SpeechBrainResNet(SpeakerNetwork):
     """The trunk, attentive statistics over time of all channels and bins, a layer between two norms."""
 
+    float32_as_it_is = True
+
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
         self.std_floor = config.std_floor

@@ -55,3 +55,12 @@ def test_bfloat16_ends_before_pooling(small_network, features):
 def test_float32_is_what_it_was(small_network, features):
     prepared = prepare_for_inference(small_network, torch.device("cpu"), torch.float32)
     assert torch.cosine_similarity(prepared(features), small_network(features)).min() > 0.999999
+
+
+def test_float32_of_speechbrains_resnet_is_run_as_it_is(make_small_network, features):
+    network = make_small_network("resnet_speechbrain")
+    prepared = prepare_for_inference(network, torch.device("cpu"), torch.float32)
+    assert torch.equal(prepared(features), network(features))
+    assert not any(p.requires_grad for p in prepared.parameters()) and prepared is not network
+    in_bfloat16 = prepare_for_inference(network, torch.device("cpu"), torch.bfloat16)
+    assert isinstance(in_bfloat16.trunk.stem_norm, nn.Identity)

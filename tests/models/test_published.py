@@ -88,7 +88,7 @@ def test_from_samples_to_speechbrains_embedding(load_original, original_weights,
     theirs = torch.from_numpy(np.load(GOLDEN / "speechbrain_front_end.npz")[f"{name}_{part}"])
     assert recipe.source == "speechbrain"
     # The ResNet with these weights blows rounding up: features changed by 1e-7 of themselves move it by 5e-5.
-    assert (ours - theirs).norm() <= {"ecapa": 1e-5, "resnet": 2e-3}[name] * theirs.norm()
+    assert (ours - theirs).norm() <= {"ecapa": 1e-5, "resnet": 1e-4}[name] * theirs.norm()
     assert torch.cosine_similarity(ours, theirs, dim=0) >= 0.999999
 
 
