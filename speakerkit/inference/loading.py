@@ -6,6 +6,7 @@ import sys
 from multiprocessing.connection import Connection
 
 from speakerkit.errors import DataError
+from speakerkit.inference.child_signals import signals_held, take_signals_as_child
 from speakerkit.inference.choice import Choice
 from speakerkit.inference.extractor import Extractor
 from speakerkit.models import device as devices
@@ -61,17 +62,22 @@ def _try_in_child(choice: Choice) -> GoldenError | None:
     context = multiprocessing.get_context("fork")
     answers, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(choice, theirs), daemon=True)
-    child.start()
+    with signals_held():
+        child.start()
     theirs.close()
     try:
         message = answers.recv()
     except EOFError:
         message = None
+    except BaseException:  # Ctrl-C, SIGTERM: nobody waits for the answer any more
+        child.terminate()
+        raise
     child.join()
     return None if message is None else GoldenError(choice.path, message)
 
 
 def _answer(choice: Choice, answers: Connection) -> None:
+    take_signals_as_child()
     message = None
     try:
         _start(choice)

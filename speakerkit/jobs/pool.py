@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from speakerkit.errors import MachineError
+from speakerkit.inference.child_signals import signals_held, take_signals_as_child
 
 AHEAD = 4  # tasks a worker that are handed out before the first result is asked for
 PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -30,8 +31,7 @@ def use_one_thread() -> None:
 
 
 def _start_worker(parent_pid: int, set_up: Callable[[], None] | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    take_signals_as_child()  # Ctrl-C reaches the whole group; the parent ends its workers
     _die_with_parent(parent_pid)
     if set_up is not None:
         set_up()
@@ -95,7 +95,8 @@ def run_tasks(
             while waiting and (len(waiting) >= nj * AHEAD if has_room is None else not has_room(task)):
                 yield waiting[0][1].result()
                 waiting.popleft()
-            waiting.append((task, executor.submit(function, task)))
+            with signals_held():  # it may fork
+                waiting.append((task, executor.submit(function, task)))
         while waiting:
             yield waiting[0][1].result()
             waiting.popleft()

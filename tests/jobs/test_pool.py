@@ -3,6 +3,8 @@
 import os
 import select
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,33 @@ def test_workers_end_when_nobody_wants_more(tmp_path):
         list(pool.run_tasks(wait_for_ever, tasks(), 2))
     assert len(workers) == 2
     assert all(has_ended(worker) for worker in workers)
+
+
+STOPPED_AT_A_FORK = """
+import os, signal
+from speakerkit.errors import MachineError
+from speakerkit.jobs import pool
+
+def stop(number, frame):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+os.register_at_fork(**{WHERE: lambda: os.kill(os.getpid(), NUMBER)})
+try:
+    print("went on", list(pool.run_tasks(abs, [-1, 2, 3], 2)))
+except (KeyboardInterrupt, MachineError) as error:
+    print("stopped", type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("number, where, ended", [
+    (signal.SIGINT, "after_in_parent", "stopped KeyboardInterrupt"),  # such hooks of logging and random run at a fork
+    (signal.SIGTERM, "after_in_parent", "stopped KeyboardInterrupt"),
+    (signal.SIGINT, "after_in_child", "went on [1, 2, 3]"),           # the parent's matter
+    (signal.SIGTERM, "after_in_child", "stopped MachineError"),
+])
+def test_a_signal_at_the_fork_is_neither_lost_nor_told_by_a_worker(number, where, ended):
+    program = STOPPED_AT_A_FORK.replace("WHERE", repr(where)).replace("NUMBER", str(int(number)))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == (ended, "")
