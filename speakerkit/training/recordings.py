@@ -274,9 +274,9 @@ def read_noises(scp: str | os.PathLike, options: audio.AudioOptions) -> list[Rec
 
 
 def read_responses(scp: str | os.PathLike, options: audio.AudioOptions, sample_rate: int) -> list[np.ndarray]:
-    """Room responses at ``sample_rate``, the direct sound at index 0 and of height 1."""
+    """Room responses of any length at ``sample_rate``, the direct sound at index 0 and of height 1."""
     responses = []
-    for recording in read_noises(scp, options):
+    for recording in read_noises(scp, audio.any_length(options)):
         samples = resample(recording.read(0, recording.num_samples), recording.sample_rate, sample_rate)
         direct = int(np.argmax(np.abs(samples)))
         responses.append(samples[direct:] / max(abs(float(samples[direct])), 1e-9))

@@ -94,3 +94,15 @@ def test_plain_waves_are_read_without_a_decoder_and_others_are_not(folder, monke
     monkeypatch.setattr(recordings.audio, "read_chunk", None)
     np.testing.assert_array_equal(plain.read(17, 5000), expected)
     assert plain.place.path == str(folder.parent / "b-1.wav")
+
+
+def test_a_room_response_may_be_short(tmp_path):
+    response = np.zeros(1600)
+    response[100:] = 0.5 * np.random.default_rng(1).choice([-1, 1], 1500) * 0.995 ** np.arange(1500)
+    soundfile.write(tmp_path / "response.wav", response, 16000, subtype="FLOAT")  # 0.1 s
+    (tmp_path / "wav.scp").write_text(f"room {tmp_path}/response.wav\n")
+    options = AudioOptions(min_duration_s=0.3)
+    [read] = recordings.read_responses(tmp_path / "wav.scp", options, 16000)
+    assert read.shape == (1500,) and np.allclose(read, response[100:] / abs(response[100]), atol=1e-6)
+    with pytest.raises(DataError, match="too-short"):
+        recordings.read_noises(tmp_path / "wav.scp", options)
