@@ -69,6 +69,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.timeout(600)  # four processes import torch one after another; on busy cores that takes minutes
 def test_killed_and_terminated_runs_go_on_exactly(train_dir, make_system, toml, tmp_path, straight):
     (tmp_path / "system.toml").write_text(toml(make_system()))
     exp_dir = tmp_path / "killed"
