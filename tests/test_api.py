@@ -127,6 +127,7 @@ FORMS = {
     "tensor float32": lambda x: torch.from_numpy(x / 32768).float(),
     "tensor float64 (1, n)": lambda x: torch.from_numpy(x / 32768)[None],
     "tensor with a gradient": lambda x: torch.from_numpy(x / 32768).float().requires_grad_(),
+    "tensor negated when read": lambda x: torch._neg_view(torch.from_numpy(-x / 32768).float()),
     "parameter": lambda x: torch.nn.Parameter(torch.from_numpy(x / 32768).float()),
 }
 
@@ -301,6 +302,9 @@ def test_places_that_are_no_file(model, wavs, tmp_path):
     ({"path": "a.wav"}, None, {}, "not dict"),
     (io.StringIO("text"), None, {}, "the file object gives str; open it in binary mode"),
     (Stream(None), None, {}, "the file object gives NoneType"),
+    (io.TextIOWrapper(io.BytesIO(b"fLaC\xff\xfe"), "utf-8"), None, {}, "open it in binary mode"),
+    (torch.zeros(20000).to_sparse(), 16000, {}, "a tensor of layout torch.sparse_coo on cpu; want a dense one"),
+    (torch.zeros(20000, device="meta"), 16000, {}, "on meta; want a dense one"),
     ("a.wav", 16000, {}, "sample_rate=16000 is for arrays; a file says its own"),
     (b"RIFF", 16000, {}, "sample_rate=16000 is for arrays"),
     (tone(), 16000, {"channel": -1}, "channel is -1"),

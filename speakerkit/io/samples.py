@@ -84,10 +84,11 @@ def time_first(values: np.ndarray) -> np.ndarray:
 
 def _as_array(thing) -> np.ndarray:
     if is_tensor(thing):
-        thing = thing.detach().cpu()
+        if str(thing.layout) != "torch.strided" or thing.is_meta:
+            raise ValueError(f"samples are a tensor of layout {thing.layout} on {thing.device}; want a dense one")
         if str(thing.dtype) == "torch.bfloat16":  # numpy has no such type
             thing = thing.float()
-        thing = thing.numpy()
+        thing = thing.numpy(force=True)  # of any device, with a gradient, or a view that torch negates when it is read
     values = np.asarray(thing)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 

@@ -121,7 +121,10 @@ def take_bytes(thing) -> tuple[str, bytes]:
         return file_name(thing), bytes(thing)
     if not hasattr(thing, "read"):
         raise ValueError(f"a recording is a path, bytes or a binary file object, not {type(thing).__name__}")
-    data = thing.read()
+    try:
+        data = thing.read()
+    except UnicodeDecodeError:  # a text file over the bytes of a recording
+        data = ""
     if not isinstance(data, BYTES):
         raise ValueError(f"the file object gives {type(data).__name__}; open it in binary mode")
     return file_name(thing), bytes(data)

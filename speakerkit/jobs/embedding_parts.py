@@ -67,7 +67,7 @@ def fill_parts(
         seconds: of audio in each utterance that is to be embedded.
         folder: where the parts lie.
         options: how recordings are read.
-        nj: worker processes.
+        nj: worker processes; no more are started than there are utterances.
         choice: the model that ``utterance_embedding.choose_model`` gave.
         bad: takes in what can't be used.
         bar: moved on with each utterance.
@@ -88,7 +88,7 @@ def fill_parts(
         log.info("%d of %d parts are there from an earlier run", len(parts) - len(todo), len(parts))
     tasks = ([(u, options, seconds[u.utt_id]) for u in longest_first(part, seconds)]
              for _, part, _ in todo)
-    results = _run(tasks, nj, choice, tally.speed)
+    results = _run(tasks, min(nj, max(1, sum(len(part) for _, part, _ in todo))), choice, tally.speed)
     began = time.monotonic()
     done_s = 0.0
 

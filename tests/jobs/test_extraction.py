@@ -14,7 +14,7 @@ import soundfile
 from speakerkit.inference.backends import load_extractor
 from speakerkit.inference.speech_detector import load_detector
 from speakerkit.io import audio, audio_stream, files
-from speakerkit.jobs import parts, utterance_embedding
+from speakerkit.jobs import parts, pool, utterance_embedding
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +72,17 @@ def test_any_number_of_workers_gives_the_same_bytes(extract, make_data, tmp_path
         for path in tmp_path.glob("emb*"):
             path.unlink()
     assert len(found) == 1
+
+
+def test_no_more_workers_than_utterances(extract, make_data, tmp_path, monkeypatch):
+    def run_tasks(function, tasks, nj, *others):
+        (tmp_path / "nj").write_text(str(nj))
+        return whole(function, tasks, nj, *others)
+
+    whole = pool.run_tasks
+    monkeypatch.setattr(pool, "run_tasks", run_tasks)
+    ended = extract(make_data(3), tmp_path / "emb.ark", "--nj", 4096)
+    assert ended.code == 0 and (tmp_path / "nj").read_text() == "3", ended.err
 
 
 def test_the_longest_of_a_part_is_computed_first_and_the_lists_order_kept(extract, make_data, tmp_path, monkeypatch):
@@ -254,6 +265,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.timeout(600)  # four processes import torch one after another; on busy cores that takes minutes
 def test_a_stopped_run_keeps_its_finished_parts(run_command, small_model, make_data, tmp_path):
     """The fourth recording is a pipe that stops whoever reads it: a process of its own, for a fork of one that has
     loaded ONNX Runtime crashes when it is stopped."""
