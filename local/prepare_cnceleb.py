@@ -95,7 +95,7 @@ def validate(folders: Iterable[Path]) -> None:
     Raises:
         DataErrors: every fault of every folder.
     """
-    from speakerkit.io.data_dir import validate_data_dir
+    from speakerkit.io.data_dir_checks import validate_data_dir
 
     faults: list[DataError] = []
     for folder in folders:

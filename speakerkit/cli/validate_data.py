@@ -40,7 +40,7 @@ def validate_data(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from speakerkit.errors import DataError
-    from speakerkit.io.data_dir import validate_data_dir
+    from speakerkit.io.data_dir_checks import validate_data_dir
 
     def progress(recordings):
         return tqdm(recordings, desc="recordings", unit="", disable=True if args.quiet else None, leave=False)

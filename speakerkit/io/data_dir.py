@@ -5,10 +5,8 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from speakerkit.errors import DataError, raise_all
-from speakerkit.io.data_dir_checks import check_data_dir
 from speakerkit.io.pipes import is_pipe
 from speakerkit.io.tables import (
     Segment,
@@ -23,10 +21,7 @@ from speakerkit.io.tables import (
     write_table,
 )
 
-if TYPE_CHECKING:
-    from speakerkit.io.audio import AudioOptions
-
-__all__ = ["DataDir", "read_data_dir", "validate_data_dir", "write_data_dir"]
+__all__ = ["DataDir", "read_data_dir", "read_tables", "write_data_dir"]
 
 log = logging.getLogger(__name__)
 
@@ -68,37 +63,17 @@ def read_data_dir(path: str | os.PathLike) -> DataDir:
         DataError: no such folder. DataErrors: every faulty line of every table.
     """
     faults: list[DataError] = []
-    data = _read_tables(path, faults)
+    data = read_tables(path, faults)
     raise_all(faults)
     return data
 
 
-def validate_data_dir(path: str | os.PathLike, read_audio: bool = False, allow_pipes: bool = False,
-                      options: "AudioOptions | None" = None, progress: Callable = iter) -> tuple[dict, list[str]]:
-    """Check a data directory: every table, how they fit together, and what they point at.
-
-    Args:
-        path: the folder.
-        read_audio: decode every recording; otherwise only headers are read.
-        allow_pipes: whether wav.scp may hold shell pipes; with read_audio they are run.
-        options: `audio.AudioOptions`, how recordings are taken; allow_pipes is set in them.
-        progress: wraps the collection of recordings that is gone through, to show how far it is.
-
-    Returns:
-        counts: num_utterances, num_speakers and whatever else there is to count, by name.
-        warnings: what is odd but not wrong, a line each.
+def read_tables(path: str | os.PathLike, faults: list[DataError]) -> DataDir:
+    """What can be read of a data directory's tables; every faulty line of the others is added to ``faults``.
 
     Raises:
-        DataErrors: every fault, with file and line.
+        DataError: no such folder.
     """
-    faults: list[DataError] = []
-    data = _read_tables(path, faults)
-    counts, warnings = check_data_dir(data, faults, read_audio, allow_pipes, options, progress)
-    raise_all(faults)
-    return counts, warnings
-
-
-def _read_tables(path: str | os.PathLike, faults: list[DataError]) -> DataDir:
     if not os.path.isdir(path):
         raise DataError(path, "is no folder; wanted a data directory" if os.path.exists(path) else "no such folder")
 

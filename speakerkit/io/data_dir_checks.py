@@ -9,25 +9,46 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from speakerkit.errors import DataError
+from speakerkit.errors import DataError, raise_all
+from speakerkit.io.data_dir import DataDir, read_tables
 from speakerkit.io.recording_checks import check_joints, check_recordings, part_ids, unjoined_ids, unused_recordings
 from speakerkit.io.scp import in_archive_order, read_matrix_shape, read_scp
 from speakerkit.io.tables import Table, sort_key
 
 if TYPE_CHECKING:
     from speakerkit.io.audio import AudioOptions
-    from speakerkit.io.data_dir import DataDir
 
 _NUM_EXAMPLES = 5
 
 
-def check_data_dir(data: "DataDir", faults: list[DataError], read_audio: bool, allow_pipes: bool,
-                   options: "AudioOptions | None", progress: Callable) -> tuple[dict, list[str]]:
-    """Check a data directory whose tables have been read; arguments and result as of validate_data_dir.
+def validate_data_dir(path: str | os.PathLike, read_audio: bool = False, allow_pipes: bool = False,
+                      options: "AudioOptions | None" = None, progress: Callable = iter) -> tuple[dict, list[str]]:
+    """Check a data directory: every table, how they fit together, and what they point at.
 
     Args:
-        faults: what reading the tables found; what is found here is added.
+        path: the folder.
+        read_audio: decode every recording; otherwise only headers are read.
+        allow_pipes: whether wav.scp may hold shell pipes; with read_audio they are run.
+        options: `audio.AudioOptions`, how recordings are taken; allow_pipes is set in them.
+        progress: wraps the collection of recordings that is gone through, to show how far it is.
+
+    Returns:
+        counts: num_utterances, num_speakers and whatever else there is to count, by name.
+        warnings: what is odd but not wrong, a line each.
+
+    Raises:
+        DataErrors: every fault, with file and line.
     """
+    faults: list[DataError] = []
+    data = read_tables(path, faults)
+    counts, warnings = _check_tables(data, faults, read_audio, allow_pipes, options, progress)
+    raise_all(faults)
+    return counts, warnings
+
+
+def _check_tables(data: DataDir, faults: list[DataError], read_audio: bool, allow_pipes: bool,
+                  options: "AudioOptions | None", progress: Callable) -> tuple[dict, list[str]]:
+    """Counts and warnings of validate_data_dir; faults are added to those found by reading the tables."""
     faults += list(_missing_files(data, faults))
     warnings: list[str] = []
     counts = _count_tables(data)
@@ -43,7 +64,7 @@ def check_data_dir(data: "DataDir", faults: list[DataError], read_audio: bool, a
     return counts, warnings
 
 
-def _missing_files(data: "DataDir", faults: list[DataError]) -> Iterable[DataError]:
+def _missing_files(data: DataDir, faults: list[DataError]) -> Iterable[DataError]:
     unreadable = {os.path.basename(fault.path) for fault in faults}
     if data.utt2spk is None and "utt2spk" not in unreadable:
         yield DataError(os.path.join(data.path, "utt2spk"), "no such file; wanted '<utt-id> <spk-id>' a line")
@@ -53,7 +74,7 @@ def _missing_files(data: "DataDir", faults: list[DataError]) -> Iterable[DataErr
         yield DataError(os.path.join(data.path, "segments"), "there is no wav.scp whose segments these could be")
 
 
-def _count_tables(data: "DataDir") -> dict:
+def _count_tables(data: DataDir) -> dict:
     counts = {}
     if data.wav_scp is not None:
         counts["num_recordings"] = len(data.wav_scp.values)
@@ -65,7 +86,7 @@ def _count_tables(data: "DataDir") -> dict:
     return counts
 
 
-def _utterances(data: "DataDir") -> Collection[str] | None:
+def _utterances(data: DataDir) -> Collection[str] | None:
     """The ids of the utterances, by the first table that says them."""
     if data.utt2spk is not None:
         return data.utt2spk.values
@@ -79,7 +100,7 @@ def _utterances(data: "DataDir") -> Collection[str] | None:
 # --- ids -----------------------------------------------------------------------------------------------------------
 
 
-def _compare_all_ids(data: "DataDir") -> list[DataError]:
+def _compare_all_ids(data: DataDir) -> list[DataError]:
     faults = []
     names = {"wav.scp": data.wav_scp, "utt2spk": data.utt2spk, "feats.scp": data.feats_scp,
              "utt2num_frames": data.utt2num_frames, "segments": data.segments}
@@ -116,7 +137,7 @@ def _compare_ids(folder: str, name: str, ids: Collection[str], other_name: str,
                                                     f"which has {len(other_ids):,}: {told}{more}", lines[0][0])
 
 
-def _check_spk2utt(data: "DataDir") -> list[DataError]:
+def _check_spk2utt(data: DataDir) -> list[DataError]:
     """spk2utt must be utt2spk turned round."""
     if data.spk2utt is None or data.utt2spk is None:
         return []
@@ -134,7 +155,7 @@ def _check_spk2utt(data: "DataDir") -> list[DataError]:
     return faults + list(_compare_ids(data.path, "utt2spk", data.utt2spk.values, "spk2utt", listed))
 
 
-def _odd_speakers(data: "DataDir") -> list[str]:
+def _odd_speakers(data: DataDir) -> list[str]:
     if data.utt2spk is None:
         return []
     utt2spk = data.utt2spk.values
@@ -155,7 +176,7 @@ def _odd_speakers(data: "DataDir") -> list[str]:
     return warnings
 
 
-def _odd_order(data: "DataDir") -> list[str]:
+def _odd_order(data: DataDir) -> list[str]:
     tables: dict[str, Table | Mapping | None] = {
         "wav.scp": data.wav_scp, "utt2spk": data.utt2spk, "spk2utt": data.spk2utt, "segments": data.segments,
         "utt2utts": data.utt2utts, "feats.scp": data.feats_scp, "utt2num_frames": data.utt2num_frames}
@@ -172,7 +193,7 @@ def _odd_order(data: "DataDir") -> list[str]:
 # --- features and trials -------------------------------------------------------------------------------------------
 
 
-def _check_features(data: "DataDir", faults: list[DataError]) -> dict:
+def _check_features(data: DataDir, faults: list[DataError]) -> dict:
     """Read the header of every matrix: it must be there, as long as utt2num_frames says, as wide as the others."""
     try:
         locations = read_scp(data.feats_scp.path)
@@ -205,7 +226,7 @@ def _without_place(error: DataError, path: str) -> str:
     return error.message if error.path == path else str(error)
 
 
-def _check_trials(data: "DataDir", faults: list[DataError], warnings: list[str]) -> dict:
+def _check_trials(data: DataDir, faults: list[DataError], warnings: list[str]) -> dict:
     from speakerkit.io.trials import read_trials
 
     try:

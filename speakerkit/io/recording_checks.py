@@ -7,26 +7,26 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from speakerkit.errors import DataError, RecordingError
+from speakerkit.io.data_dir import DataDir
 from speakerkit.io.tables import sort_key
 
 if TYPE_CHECKING:
     from speakerkit.io.audio import AudioOptions
-    from speakerkit.io.data_dir import DataDir
 
 
-def unjoined_ids(data: "DataDir") -> Collection[str] | None:
+def unjoined_ids(data: DataDir) -> Collection[str] | None:
     """What utt2utts joins, or leaves as it is: segments where there are some, else recordings."""
     if data.segments is not None:
         return data.segments
     return None if data.wav_scp is None else data.wav_scp.values
 
 
-def part_ids(data: "DataDir") -> set[str]:
+def part_ids(data: DataDir) -> set[str]:
     """All that is part of an utterance of utt2utts."""
     return {part_id for parts in (data.utt2utts or {}).values() for part_id in parts}
 
 
-def check_joints(data: "DataDir") -> list[DataError]:
+def check_joints(data: DataDir) -> list[DataError]:
     """Every part must be there, and no joined utterance may have the id of something else."""
     known = unjoined_ids(data)
     if data.utt2utts is None or known is None:
@@ -41,7 +41,7 @@ def check_joints(data: "DataDir") -> list[DataError]:
     return faults
 
 
-def check_recordings(data: "DataDir", faults: list[DataError], warnings: list[str], read_audio: bool,
+def check_recordings(data: DataDir, faults: list[DataError], warnings: list[str], read_audio: bool,
                      allow_pipes: bool, options: "AudioOptions | None", progress: Callable) -> dict:
     """Scan or decode each recording; fill faults and warnings; count seconds of audio."""
     from speakerkit.io import audio
@@ -73,7 +73,7 @@ def check_recordings(data: "DataDir", faults: list[DataError], warnings: list[st
     return counts | ({"sample_rate": next(iter(rates))} if len(rates) == 1 else {})
 
 
-def _units(data: "DataDir") -> dict[str, list[str]]:
+def _units(data: DataDir) -> dict[str, list[str]]:
     """The recordings that are listened to together: those of a joined utterance, each other one by itself."""
     if data.utt2utts is None or data.segments is not None:
         return {rec_id: [rec_id] for rec_id in data.wav_scp.values}
@@ -81,7 +81,7 @@ def _units(data: "DataDir") -> dict[str, list[str]]:
     return {rec_id: [rec_id] for rec_id in data.wav_scp.values if rec_id not in parts} | data.utt2utts
 
 
-def _listen(data: "DataDir", rec_ids: Sequence[str], options: "AudioOptions", read_audio: bool,
+def _listen(data: DataDir, rec_ids: Sequence[str], options: "AudioOptions", read_audio: bool,
             notes: Counter) -> list[tuple[float, int]]:
     """(seconds, sample rate) of each recording of an utterance; 0, 0 for a pipe that is not run."""
     from speakerkit.io import audio
@@ -104,7 +104,7 @@ def _listen(data: "DataDir", rec_ids: Sequence[str], options: "AudioOptions", re
     return [(info.duration_s, info.sample_rate) for info in infos]
 
 
-def _check_segment_spans(data: "DataDir", durations: dict[str, float], slack_s: float,
+def _check_segment_spans(data: DataDir, durations: dict[str, float], slack_s: float,
                          min_duration_s: float) -> Iterable[DataError]:
     path = os.path.join(data.path, "segments")
     parts = part_ids(data)
@@ -120,7 +120,7 @@ def _check_segment_spans(data: "DataDir", durations: dict[str, float], slack_s: 
             yield DataError(path, message, segment.line)
 
 
-def unused_recordings(data: "DataDir") -> list[str]:
+def unused_recordings(data: DataDir) -> list[str]:
     """A warning where segments leave recordings out."""
     if data.segments is None or data.wav_scp is None:
         return []

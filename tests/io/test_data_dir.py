@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from speakerkit.errors import DataError, DataErrors
-from speakerkit.io import data_dir
+from speakerkit.io import data_dir, data_dir_checks
 from speakerkit.io.ark import ArkWriter
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.tables import Segment
@@ -35,12 +35,12 @@ def folder(tmp_path):
 
 def faults(folder, **kwargs):
     with pytest.raises(DataError) as caught:
-        data_dir.validate_data_dir(folder, **kwargs)
+        data_dir_checks.validate_data_dir(folder, **kwargs)
     return str(caught.value).replace(f"{folder}/", "").replace(f"{folder.parent}/", "").splitlines()
 
 
 def warnings(folder, **kwargs):
-    return [text.replace(f"{folder}/", "") for text in data_dir.validate_data_dir(folder, **kwargs)[1]]
+    return [text.replace(f"{folder}/", "") for text in data_dir_checks.validate_data_dir(folder, **kwargs)[1]]
 
 
 # --- read ----------------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_no_folder(tmp_path):
         data_dir.read_data_dir(tmp_path / "nope")
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file: is no folder; wanted a data directory"):
-        data_dir.validate_data_dir(tmp_path / "file")
+        data_dir_checks.validate_data_dir(tmp_path / "file")
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -148,7 +148,7 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, tables, told):
 
 @pytest.mark.parametrize("read_audio", [False, True])
 def test_a_good_directory(folder, read_audio):
-    counts, told = data_dir.validate_data_dir(folder, read_audio)
+    counts, told = data_dir_checks.validate_data_dir(folder, read_audio)
     assert counts == {"num_recordings": 4, "num_utterances": 4, "num_speakers": 2, "audio_seconds": 4.0,
                       "sample_rate": 16000, "num_frames": 366, "feature_dim": 4,
                       "num_trials": 3, "num_target": 1, "num_nontarget": 2}
@@ -158,7 +158,7 @@ def test_a_good_directory(folder, read_audio):
 def test_features_alone_are_enough(folder):
     (folder / "wav.scp").unlink()
     (folder / "trials").unlink()
-    assert data_dir.validate_data_dir(folder)[0] == {
+    assert data_dir_checks.validate_data_dir(folder)[0] == {
         "num_utterances": 4, "num_speakers": 2, "num_frames": 366, "feature_dim": 4}
 
 
@@ -171,7 +171,7 @@ def test_progress_goes_through_the_recordings(folder):
             seen.append(rec_id)
             yield rec_id
 
-    data_dir.validate_data_dir(folder, progress=progress)
+    data_dir_checks.validate_data_dir(folder, progress=progress)
     assert seen == list(UTT2SPK)
 
 
@@ -278,7 +278,7 @@ def test_pipes_are_refused_or_left_alone_or_run(folder, tmp_path):
     assert len(told) == 1 and told[0].startswith("wav.scp:1: ") and "--allow-pipes" in told[0]
     assert warnings(folder, allow_pipes=True) == ["wav.scp: 1 shell pipes were not run"]
     assert not marker.exists()
-    counts, told = data_dir.validate_data_dir(folder, read_audio=True, allow_pipes=True)
+    counts, told = data_dir_checks.validate_data_dir(folder, read_audio=True, allow_pipes=True)
     assert counts["audio_seconds"] == 4.0 and told == [] and marker.exists()
 
 
@@ -308,11 +308,11 @@ def test_what_is_odd_is_a_warning(folder, change, told):
 def test_mixed_rates_are_told(folder, tmp_path):
     write_wav(tmp_path / "a-1.wav", rate=8000)
     assert warnings(folder) == ["wav.scp: 2 sample rates: 8000 Hz (1), 16000 Hz (3)"]
-    assert "sample_rate" not in data_dir.validate_data_dir(folder)[0]
+    assert "sample_rate" not in data_dir_checks.validate_data_dir(folder)[0]
 
 
 def test_kaldi_style_whitespace_and_line_ends(folder):
     for name in ("wav.scp", "utt2spk", "spk2utt", "feats.scp", "utt2num_frames"):
         text = (folder / name).read_text().replace(" ", " \t").replace("\n", " \r\n")
         (folder / name).write_text("\ufeff" + text, newline="")
-    assert data_dir.validate_data_dir(folder)[0]["num_utterances"] == 4
+    assert data_dir_checks.validate_data_dir(folder)[0]["num_utterances"] == 4

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from speakerkit.errors import DataError, RecordingError
-from speakerkit.io import audio, data_dir, tables
+from speakerkit.io import audio, data_dir, data_dir_checks, tables
 
 RATE = 16000
 
@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 def faults(folder, **kwargs):
     with pytest.raises(DataError) as caught:
-        data_dir.validate_data_dir(folder, **kwargs)
+        data_dir_checks.validate_data_dir(folder, **kwargs)
     return str(caught.value).replace(f"{folder}/", "").replace(f"{folder.parent}/", "").splitlines()
 
 
@@ -111,7 +111,7 @@ def test_joints_of_other_utterances_go(folder):
 
 @pytest.mark.parametrize("read_audio", [False, True])
 def test_a_joined_directory_is_whole(folder, read_audio):
-    counts, warnings = data_dir.validate_data_dir(folder, read_audio)
+    counts, warnings = data_dir_checks.validate_data_dir(folder, read_audio)
     assert counts == {"num_recordings": 6, "num_utterances": 4, "num_speakers": 2, "audio_seconds": 2.8,
                       "sample_rate": 16000}
     assert not [warning for warning in warnings if not warning.startswith(("utt2spk: 1 of 2 speakers", "wav.scp: "))]
@@ -157,6 +157,6 @@ def test_segments_can_be_joined(folder):
                                      "b-1 b-1 0 -1\n")
     (folder / "wav.scp").write_text("".join(line for line in (folder / "wav.scp").read_text().splitlines(True)
                                             if not line.startswith("a-2")))
-    assert data_dir.validate_data_dir(folder)[0]["num_utterances"] == 4
+    assert data_dir_checks.validate_data_dir(folder)[0]["num_utterances"] == 4
     (folder / "utt2utts").write_text("a-2-comb3 a-2 a-3 a-9\n")
     assert faults(folder)[0] == "utt2utts:1: part 'a-9' is not in segments"

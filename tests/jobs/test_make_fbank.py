@@ -18,7 +18,8 @@ from speakerkit.features.fbank import compute_fbank, num_frames
 from speakerkit.features.resample import change_speed
 from speakerkit.io import audio, files
 from speakerkit.io.bad_recordings import BadRecordings
-from speakerkit.io.data_dir import read_data_dir, validate_data_dir
+from speakerkit.io.data_dir import read_data_dir
+from speakerkit.io.data_dir_checks import validate_data_dir
 from speakerkit.jobs import make_fbank as job
 from speakerkit.jobs import parts
 from speakerkit.training.setup import make_chunks

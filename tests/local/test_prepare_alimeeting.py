@@ -8,7 +8,7 @@ import soundfile
 
 import prepare_alimeeting
 from speakerkit.io.audio import AudioOptions
-from speakerkit.io.data_dir import validate_data_dir
+from speakerkit.io.data_dir_checks import validate_data_dir
 
 
 @pytest.fixture(scope="module")

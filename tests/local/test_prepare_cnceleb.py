@@ -10,7 +10,7 @@ import soundfile
 import cnceleb_corpus
 import prepare_cnceleb
 import prepare_mini
-from speakerkit.io.data_dir import validate_data_dir
+from speakerkit.io.data_dir_checks import validate_data_dir
 
 
 @pytest.fixture
