@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from speakerkit.errors import ConfigError, DataError, MachineError
-from speakerkit.io import files
+from speakerkit.io import files, output
 from speakerkit.io.files import Manifest
 
 MANIFEST = Manifest("make-thing", {"gain": 0.5, "names": ("a", "b")}, {"data/wav.scp": "ab" * 32}, "1.0")
@@ -63,6 +63,20 @@ def test_a_file_takes_its_name_only_at_the_end(tmp_path):
         assert not path.exists()
     assert path.read_bytes() == b"abc"
     assert os.listdir(path.parent) == ["out.bin"]
+
+
+def test_what_is_written_is_sent_to_disk_piece_by_piece(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr(output, "_SENT_ON_BYTES", 1 << 20)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, length, __: sent.append((start, length)))
+    data = bytes(range(256)) * (10 << 10)
+    with files.open_output(tmp_path / "out") as stream:
+        stream.write(data)
+        stream.write(data[:1000])
+        stream.write(data)
+    assert (tmp_path / "out").read_bytes() == data + data[:1000] + data
+    assert sent and all(length >= 1 << 20 for _, length in sent)
+    assert [start for start, _ in sent] == [0, *(start + length for start, length in sent[:-1])]
 
 
 def test_text_is_utf8_with_plain_line_ends(tmp_path):

@@ -1,5 +1,6 @@
 """Score files: nine digits out, any order in, and no score that is not one."""
 
+import hashlib
 import io
 
 import numpy as np
@@ -68,6 +69,27 @@ def read_numbered(folder, num_trials):
 def test_many_blocks_are_one_file(monkeypatch, trials):
     monkeypatch.setattr(scores_module, "_BLOCK_LINES", 2)
     assert text_of(trials, [1, 2, 3]) == "e1 t1 1.0\ne1 t2 2.0\ne2 t1 3.0\n"
+
+
+def test_blocks_of_any_length_share_their_buffers(monkeypatch, scratch):
+    monkeypatch.setattr(scores_module, "_BLOCK_LINES", 3)
+    trials = read_numbered(scratch, 14)
+    scores = np.array([0.123456789] * 3 + [0.5] * 3 + [1.0] * 3 + [-0.987654321] * 5)
+    stream = io.BytesIO()
+    sha256 = write_scores(stream, trials, scores)
+    assert stream.getvalue().decode() == "".join(f"e t{n} {score}\n" for n, score in enumerate(scores.tolist()))
+    assert sha256 == hashlib.sha256(stream.getvalue()).hexdigest()
+    assert write_scores(scratch / "scores", trials, scores) == sha256
+
+
+def test_a_reader_that_went_away_ends_the_writing(monkeypatch, trials):
+    class Closed(io.RawIOBase):
+        def write(self, data):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(scores_module, "_BLOCK_LINES", 1)
+    with pytest.raises(BrokenPipeError):
+        write_scores(Closed(), trials, np.zeros(3))
 
 
 def test_odd_ids_come_back(tmp_path):
