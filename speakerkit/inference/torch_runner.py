@@ -1,4 +1,5 @@
-"""A model run by torch: any device, batch norm folded, convolutions channels-last and in the chosen precision."""
+"""A model run by torch: any device, batch norm folded, convolutions channels-last and in the chosen precision; on a
+CPU one utterance at a time with fused operations."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from speakerkit.inference.long_recordings import can_run_in_parts
 from speakerkit.models import device as devices
 from speakerkit.models import model_file
 from speakerkit.models.folding import prepare_for_inference
+from speakerkit.models.fused_convolutions import fuse_convolutions
 from speakerkit.models.golden import prepare_features
 from speakerkit.models.model_info import ModelInfo
 
@@ -24,7 +26,8 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class TorchRunner:
     """A network in evaluation mode."""
 
-    network: nn.Module
+    network: nn.Module  # for padded batches
+    alone: nn.Module  # the same for one utterance
     info: ModelInfo
     device: torch.device
     precision: torch.dtype
@@ -38,7 +41,7 @@ class TorchRunner:
     def embed(self, samples: np.ndarray) -> np.ndarray:
         """(num_samples,) at the model's rate to (embedding_dim,) float32."""
         features = prepare_features(torch.from_numpy(samples).to(self.device), self.info.fbank, self.info.model)
-        return self.network(features.to(self.precision))[0].float().cpu().numpy()
+        return self.alone(features.to(self.precision))[0].float().cpu().numpy()
 
     def front_end(self) -> Callable[[np.ndarray], np.ndarray]:
         """See ``Parts``; dither goes on from stretch to stretch, as in one piece."""
@@ -55,7 +58,7 @@ class TorchRunner:
     def frame_outputs(self, features: np.ndarray) -> np.ndarray:
         """See ``Parts``."""
         given = torch.from_numpy(features)[None].to(self.device, self.precision)
-        return self.network.frame_outputs(given)[0][0].float().cpu().numpy()
+        return self.alone.frame_outputs(given)[0][0].float().cpu().numpy()
 
     @torch.inference_mode()
     def project(self, statistics: np.ndarray) -> np.ndarray:
@@ -77,4 +80,5 @@ def load_runner(choice: Choice) -> TorchRunner:
         devices.keep_float32_exact(where)
     with devices.faults_told(choice.device):
         network = prepare_for_inference(loaded.network, where, precision)
-    return TorchRunner(network, choice.info, where, precision)
+        alone = fuse_convolutions(network, choice.info.fbank.num_columns) if where.type == "cpu" else network
+    return TorchRunner(network, alone, choice.info, where, precision)

@@ -93,7 +93,9 @@ class Res2Block(nn.Module):
         x = x[:, :, :: self.stride, :: self.stride]  # not by the convolutions: see ResidualBlock
         lengths = halved(lengths, self.stride)
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        chunks = clipped_relu(self.norm1(self.conv1(x))).split(self.parts[0].in_channels, dim=1)
+        x, width = clipped_relu(self.norm1(self.conv1(x))), self.parts[0].in_channels
+        # Slices instead of split: torch.fx, which traces the network, has to know how many there are.
+        chunks = [x[:, at : at + width] for at in range(0, self.conv1.out_channels, width)]
         outputs = []
         for index, (chunk, part, norm) in enumerate(zip(chunks, self.parts, self.norms, strict=False)):
             if outputs:
