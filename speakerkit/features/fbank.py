@@ -12,6 +12,7 @@ import math
 import torch
 
 from speakerkit.config import FbankConfig
+from speakerkit.features.dither import Dither, draw_dither
 from speakerkit.features.framing import (
     BLOCK_FRAMES,
     EPSILON,
@@ -27,10 +28,18 @@ __all__ = ["chunk_samples", "compute_fbank", "mel_filters", "num_frames", "warp_
 
 
 @functools.lru_cache(maxsize=64)
-def _constants(config: FbankConfig, device: torch.device, vtln_warp: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _constants(config: FbankConfig, device: torch.device, vtln_warp: float) -> tuple[torch.Tensor, list[tuple]]:
+    """The window, and the filters in two halves: (first bin, last bin + 1, weights between) of each.
+
+    The lower filters are narrow and the upper ones see no low bin, so half of all products are with zeros.
+    """
     window = torch.from_numpy(frame_window(config)).to(device, torch.float32)
     filters = torch.from_numpy(mel_filters(config, vtln_warp)).to(device, torch.float32)
-    return window, filters
+    halves = []
+    for part in filters.tensor_split(2, dim=1):
+        used = part.any(dim=1).nonzero()[:, 0].tolist() or [0]
+        halves.append((used[0], used[-1] + 1, part[used[0] : used[-1] + 1].contiguous()))
+    return window, halves
 
 
 def _cut_frames(
@@ -62,7 +71,7 @@ def compute_fbank(
     samples: torch.Tensor,
     config: FbankConfig,
     lengths: torch.Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Dither | None = None,
     vtln_warp: float = 1.0,
 ) -> torch.Tensor:
     """Log-mel filterbank energies of one utterance or of a padded batch, by the same arithmetic.
@@ -72,7 +81,7 @@ def compute_fbank(
         config: its options; samples are multiplied by ``waveform_scale`` first.
         lengths: (batch,) true numbers of samples of a padded batch; only without snip_edges do
             they matter to the valid frames. Frames past ``num_frames(lengths)`` are meaningless.
-        generator: draws the dither; needed when ``config.dither`` > 0, on the samples' device.
+        generator: draws the dither, as ``draw_dither`` takes it; needed when ``config.dither`` > 0.
         vtln_warp: as if the vocal tract were longer (under 1) or shorter; see ``warp_frequency``.
 
     Returns:
@@ -101,35 +110,45 @@ def compute_fbank(
 
 
 def _frames_to_fbank(
-    frames: torch.Tensor, config: FbankConfig, generator: torch.Generator | None, vtln_warp: float
+    frames: torch.Tensor, config: FbankConfig, generator: Dither | None, vtln_warp: float
 ) -> torch.Tensor:
     """(..., num_frames, frame_length) samples in [-1, 1] to (..., num_frames, num_columns)."""
     window, filters = _constants(config, frames.device, vtln_warp)
     frames = frames * config.waveform_scale  # a copy: what follows is in place
     if config.dither > 0:
-        noise = torch.randn(frames.shape, generator=generator, device=frames.device)
-        frames += config.dither * noise
+        frames.add_(draw_dither(frames.shape, generator, frames.device), alpha=config.dither)
     if config.remove_dc_offset:
         frames -= frames.mean(dim=-1, keepdim=True)
     energy = _log_energy(frames, config) if config.use_energy and config.raw_energy else None
-    if config.preemphasis > 0:
-        previous = frames * config.preemphasis
-        frames[..., 1:] -= previous[..., :-1]
-        frames[..., :1] -= previous[..., :1]
-    frames *= window
+    padded = _windowed(frames, window, config)
     if config.use_energy and not config.raw_energy:
-        energy = _log_energy(frames, config)
-    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=config.fft_length))
-    spectrum = spectrum[..., 0].square() + spectrum[..., 1].square()  # a sum over two is four times as slow
+        energy = _log_energy(padded[..., : config.frame_length], config)
+    spectrum = torch.view_as_real(torch.fft.rfft(padded)).square_()
+    spectrum = spectrum[..., 0] + spectrum[..., 1]  # a sum over two is ten times as slow
     if not config.use_power:
-        spectrum = spectrum.sqrt()
-    mel = spectrum @ filters
+        spectrum = spectrum.sqrt_()
+    mel = torch.cat([spectrum[..., first:last] @ part for first, last, part in filters], dim=-1)
     if config.use_log_fbank:
         mel = mel.clamp_(min=EPSILON).log_()
     if energy is None:
         return mel
     columns = [mel, energy] if config.htk_compat else [energy, mel]
     return torch.cat(columns, dim=-1)
+
+
+def _windowed(frames: torch.Tensor, window: torch.Tensor, config: FbankConfig) -> torch.Tensor:
+    """(..., num_frames, fft_length): pre-emphasised, windowed, and zeros to the end.
+
+    Before a frame's first sample lies, as in Kaldi, the same once more.
+    """
+    length = config.frame_length
+    padded = frames.new_empty(*frames.shape[:-1], config.fft_length)
+    padded[..., length:] = 0.0
+    inside = padded[..., :length]
+    torch.sub(frames[..., 1:], frames[..., :-1], alpha=config.preemphasis, out=inside[..., 1:])
+    torch.mul(frames[..., :1], 1 - config.preemphasis, out=inside[..., :1])
+    inside *= window
+    return padded
 
 
 def _log_energy(frames: torch.Tensor, config: FbankConfig) -> torch.Tensor:
