@@ -19,10 +19,11 @@ import torch
 from speakerkit.config import AugmentationConfig, FbankConfig
 from speakerkit.errors import DataError, MachineError, RecordingError
 from speakerkit.features.augment import RoomResponse
+from speakerkit.features.augment_together import room_length
 from speakerkit.features.fbank import chunk_samples, compute_fbank
 from speakerkit.features.resample import chunk_span, convert, speed_chunk, speed_spk_id
 from speakerkit.io import ark, tables
-from speakerkit.training.disturb import disturb_chunk
+from speakerkit.training.disturb import Disturbance, disturb_together, draw_disturbance
 from speakerkit.training.recordings import Joined, Recording
 
 log = logging.getLogger(__name__)
@@ -95,11 +96,12 @@ class FeatureChunks:
 
 
 class WaveChunk(NamedTuple):
-    """A chunk before its features."""
+    """A chunk before it is disturbed and becomes features; all that needs a recording is there."""
 
-    samples: np.ndarray  # (num_samples,) float32
+    samples: np.ndarray  # (num_samples,) float32, as recorded
+    disturbance: Disturbance
     warp: float  # of the vocal tract
-    dither_seed: int | None
+    generator: np.random.Generator  # of the dither
 
 
 class WaveChunks:
@@ -120,8 +122,9 @@ class WaveChunks:
         self.fbank, self.augmentation = fbank, augmentation
         self.num_samples = chunk_samples(chunk_frames, fbank)
         self.noises = list(noises)
-        keep = 8 * sum(self.num_samples + len(r) for r in responses) <= MOST_KEPT_BYTES  # bytes of their spectra
-        self.responses = [RoomResponse(r) for r in responses] if keep else list(responses)
+        self.longest_response = max(map(len, responses), default=0)
+        kept_bytes = 4 * len(responses) * room_length(self.num_samples, self.longest_response)
+        self.responses = [RoomResponse(r) for r in responses] if kept_bytes <= MOST_KEPT_BYTES else list(responses)
         self.voices = list(itertools.product(augmentation.speeds, augmentation.vtln_warps))  # speed, warp
         new = augmentation.speed_speakers == "new"
         self.speakers, self.labels = number_speakers(
@@ -136,11 +139,11 @@ class WaveChunks:
         """(chunk_frames, bins) float32 of one item."""
         return self.fbanks([self.chunk(item, generator)])[0]
 
-    def chunk(self, item: int, generator: np.random.Generator) -> "WaveChunk":
-        """One item's samples, disturbed, and what its features need besides."""
+    def chunk(self, item: int, generator: np.random.Generator) -> WaveChunk:
+        """One item's samples as recorded, what is to happen to them, and what its features need besides."""
         speed, warp = self.voices[item // len(self.utt_ids)]
         samples = self._take(self.recordings[item % len(self.utt_ids)], speed, self.num_samples, generator)
-        samples = disturb_chunk(
+        disturbance = draw_disturbance(
             samples,
             self.augmentation,
             self.fbank.sample_rate,
@@ -149,22 +152,27 @@ class WaveChunks:
             noises=self._noise if self.noises else None,
             responses=self._response if self.responses else None,
         )
-        seed = int(generator.integers(2**62)) if self.fbank.dither > 0 else None
-        return WaveChunk(np.ascontiguousarray(samples, np.float32), warp, seed)
+        return WaveChunk(samples, disturbance, warp, generator)
 
-    def fbanks(self, chunks: "Sequence[WaveChunk]") -> np.ndarray:
+    def samples(self, chunks: Sequence[WaveChunk]) -> np.ndarray:
+        """(num_chunks, num_samples) float32, disturbed."""
+        rows = np.stack([chunk.samples for chunk in chunks])
+        drawn = [chunk.disturbance for chunk in chunks]
+        return disturb_together(rows, drawn, self.fbank.sample_rate, self.longest_response)
+
+    def fbanks(self, chunks: Sequence[WaveChunk]) -> np.ndarray:
         """(num_chunks, chunk_frames, bins) float32; a few at a time: cheaper than one by one or all at once."""
-        features = None
-        for (warp, seed), group in itertools.groupby(range(len(chunks)), key=lambda n: chunks[n][1:]):
+        samples, features = torch.from_numpy(self.samples(chunks)), None
+        for warp, group in itertools.groupby(range(len(chunks)), key=lambda n: chunks[n].warp):
             numbers = list(group)
             for first in range(0, len(numbers), FBANK_GROUP):
                 part = numbers[first : first + FBANK_GROUP]
-                dither = None if seed is None else torch.Generator().manual_seed(seed)
-                samples = torch.from_numpy(np.stack([chunks[n].samples for n in part]))
-                computed = compute_fbank(samples, self.fbank, generator=dither, vtln_warp=warp)
+                place = slice(part[0], part[-1] + 1)
+                dither = [chunk.generator for chunk in chunks[place]] if self.fbank.dither > 0 else None
+                computed = compute_fbank(samples[place], self.fbank, generator=dither, vtln_warp=warp)
                 if features is None:
                     features = np.empty((len(chunks), *computed.shape[1:]), np.float32)
-                features[part[0] : part[-1] + 1] = computed.numpy()
+                features[place] = computed.numpy()
         return features
 
     def whole(self, item: int) -> tuple[np.ndarray, float]:
@@ -262,7 +270,7 @@ class TrainingBatches(torch.utils.data.Dataset):
         classes = torch.from_numpy(np.array(labels))
         if self.as_samples:
             warps = tuple(chunk.warp for chunk in chunks)
-            return (torch.from_numpy(np.stack([chunk.samples for chunk in chunks])), warps), classes, bad
+            return (torch.from_numpy(self.chunks.samples(chunks)), warps), classes, bad
         features = self.chunks.fbanks(chunks)
         if self.mean_norm:
             features -= features.mean(axis=1, keepdims=True)

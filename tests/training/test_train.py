@@ -1,5 +1,6 @@
 """Whole runs: resumed as if never stopped, refused when something changed, guarded against what isn't finite."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -133,6 +134,20 @@ def test_an_option_that_a_run_did_not_know_has_its_default(train_dir, make_syste
     run(train_dir, exp_dir, make_system(num_steps=2))  # nothing to do
     with pytest.raises(ConfigError, match="system.training.wccn is 0.0 there, 0.5 here"):
         run(train_dir, exp_dir, make_system(num_steps=2, wccn=0.5))
+
+
+def test_a_run_whose_dither_was_drawn_in_another_way_does_not_go_on(train_dir, make_system, tmp_path):
+    exp_dir, system = tmp_path / "exp", make_system(num_steps=2)
+    run(train_dir, exp_dir, system)
+    assert "dither_drawn_as" not in json.loads((exp_dir / "run.json").read_text())  # nothing is drawn
+    dithered = dataclasses.replace(system, fbank=dataclasses.replace(system.fbank, dither=1.0))
+    run(train_dir, exp_dir, dithered, overwrite=True)
+    run(train_dir, exp_dir, dithered)  # nothing to do
+    known = json.loads((exp_dir / "run.json").read_text())
+    del known["dither_drawn_as"]  # as older versions wrote it
+    (exp_dir / "run.json").write_text(json.dumps(known))
+    with pytest.raises(ConfigError, match="dither_drawn_as is 'exact normals' there, '65536 levels' here"):
+        run(train_dir, exp_dir, dithered)
 
 
 def test_a_step_that_is_not_finite_changes_nothing(train_dir, make_system, tmp_path, monkeypatch):
