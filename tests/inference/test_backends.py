@@ -13,6 +13,7 @@ from speakerkit.inference import backends, export_cache, onnx_export
 from speakerkit.models import device, model_file
 
 AMX, PLAIN = frozenset({"avx2", "amx_bf16"}), frozenset({"avx2"})
+NO_AMX = frozenset({"avx2", "avx512_bf16"})
 ALL = {"onnxruntime", "openvino", "onnx"}
 
 
@@ -52,6 +53,24 @@ def test_safetensors(machine, models, caplog, monkeypatch, flags, packages, few,
     said = [message for message in caplog.messages if "(--" in message]
     assert len(said) == (len(asked) < 2)  # once, unless nothing was left open
     assert all(message.startswith(f"{chosen[1]} by {backends.TITLES[chosen[0]]} on ") for message in said)
+
+
+@pytest.mark.parametrize("flags, packages, few, architecture, chosen", [
+    (NO_AMX, ALL, False, "campplus", ("onnx", "float32")),
+    (NO_AMX, {"openvino", "onnx"}, False, "campplus", ("openvino", "bfloat16")),
+    (NO_AMX, set(), False, "campplus", ("torch", "bfloat16")),
+    (NO_AMX, ALL, False, "resnet34", ("openvino", "bfloat16")),
+    (NO_AMX, ALL, False, "ecapa", ("openvino", "bfloat16")),
+    (AMX, ALL, False, "campplus", ("openvino", "bfloat16")),  # ten times float32
+    (PLAIN, ALL, False, "campplus", ("onnx", "float32")),
+    (NO_AMX, ALL, True, "campplus", ("onnx", "float32")),
+    (NO_AMX, ALL, True, "resnet34", ("onnx", "float32")),
+])
+def test_the_order_follows_the_architecture(machine, flags, packages, few, architecture, chosen):
+    machine(flags, packages)
+    pairs = [(name, kind) for name in backends.BACKENDS for kind in backends._precisions(name, "float32")
+             if name == "torch" or backends.is_installed(name)]
+    assert min(pairs, key=lambda pair: backends._rank(*pair, "cpu", few, architecture)) == chosen
 
 
 @pytest.mark.parametrize("flags, packages, chosen", [
