@@ -14,7 +14,7 @@ from speakerkit.models.model_info import ModelInfo
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 300.0  # for another process that exports the same model
-GRAPH_VERSION = 2  # of the graph that this speakerkit builds; another is another file
+GRAPH_VERSION = 3  # of the graph that this speakerkit builds; another is another file
 
 
 def cache_folder() -> Path:

@@ -1,6 +1,6 @@
 """Recordings of any length in constant memory: the network over overlapping stretches, statistics added up.
 
-The frame-level part of a ResNet sees a bounded stretch of time around each of its output steps. Stretches
+The frame-level part of a ResNet or ERes2Net sees a bounded stretch of time around each of its output steps. Stretches
 that overlap by more than that, and begin at multiples of a step, give the very outputs of the whole;
 mean and deviation of all of them are accumulated (Chan, Golub & LeVeque 1983) in float64. Mean
 normalisation of the features needs a pass of its own before.
@@ -19,9 +19,11 @@ from speakerkit.features.framing import BLOCK_FRAMES, framed_samples, num_frames
 from speakerkit.inference.statistics import POOLING, TimeStatistics, pooled
 from speakerkit.models.model_info import ModelInfo
 
-# Two 3x3 convolutions a block; others have one.
-BASIC_BLOCKS = ("resnet18", "resnet34", "resnet34_reference", "resnet34_sp_l2reg")
-STEP = 8  # frames an output step of a ResNet
+# 3x3 convolutions one behind the other in a block; bottleneck blocks have one, and so has Res2Net, whose other part
+# passes.
+IN_A_BLOCK = {**dict.fromkeys(("resnet18", "resnet34", "resnet34_reference", "resnet34_sp_l2reg"), 2),
+              "eres2net": 2, "eres2netv2": 2, "eres2net_huge": 3, "eres2netv2_w24s4ep4": 4}
+STEP = 8  # frames an output step
 MOST_FRAMES = 2048  # in one piece: 20 s; two of them in memory at once is what a worker needs at most
 
 Blocks = Callable[[], Iterable[np.ndarray]]  # starts anew at every call
@@ -44,9 +46,10 @@ def time_reach(config: ModelConfig) -> int:
     """Frames on either side of an output step that it may depend on, rounded up to whole steps.
 
     A 3x3 convolution at stride s reaches s frames further; the first of a stage, whose stride is 2,
-    twice that to the right where padding is TensorFlow's. 119 for (3, 4, 6, 3) blocks of two.
+    twice that to the right where padding is TensorFlow's. 119 for (3, 4, 6, 3) blocks of two. ERes2Nets bring the
+    outputs of a stage to the next one by a single such convolution, which reaches less than the next stage's own.
     """
-    per_block = 2 if config.architecture in BASIC_BLOCKS else 1
+    per_block = IN_A_BLOCK.get(config.architecture, 1)
     reach = 1
     for stage, blocks in enumerate(config.num_blocks):
         spacing, count = 1 << stage, per_block * blocks

@@ -1,5 +1,6 @@
 """A model run by ONNX Runtime, one thread, without torch."""
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,10 +39,12 @@ class OnnxRunner:
     info: ModelInfo
     parts: dict = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def in_parts(self) -> bool:
-        """Whether long recordings can be run stretch by stretch: the package onnx cuts the graph."""
-        return can_run_in_parts(self.info) and importlib.util.find_spec("onnx") is not None
+        """Whether long recordings can be run stretch by stretch: the package onnx cuts the graph where it may be."""
+        if not can_run_in_parts(self.info) or importlib.util.find_spec("onnx") is None:
+            return False
+        return FRAME_OUTPUTS.encode() in self._graph_bytes()  # an ERes2Net's file of before has no such tensor
 
     def embed(self, samples: np.ndarray) -> np.ndarray:
         """(num_samples,) at the model's rate to (embedding_dim,) float32."""
@@ -66,9 +69,11 @@ class OnnxRunner:
         if names not in self.parts:
             from speakerkit.inference.graph_parts import cut_graph
 
-            data = Path(self.graph).read_bytes() if isinstance(self.graph, str) else self.graph
-            self.parts[names] = make_session(cut_graph(data, list(names[:-1]), [names[-1]]))
+            self.parts[names] = make_session(cut_graph(self._graph_bytes(), list(names[:-1]), [names[-1]]))
         return self.parts[names]
+
+    def _graph_bytes(self) -> bytes:
+        return Path(self.graph).read_bytes() if isinstance(self.graph, str) else self.graph
 
 
 def make_session(graph: str | bytes) -> onnxruntime.InferenceSession:

@@ -141,7 +141,8 @@ def _hints(choice: Choice) -> dict[str, str]:
 
 def _cut_parts(graph: openvino.Model, choice: Choice) -> Iterator[tuple[str, openvino.Model]]:
     """The parts of a model's graph by their names in ``OpenvinoRunner``."""
-    fbank, in_parts = choice.info.fbank, can_run_in_parts(choice.info)
+    fbank = choice.info.fbank
+    in_parts = can_run_in_parts(choice.info) and shape_of(graph, FRAME_OUTPUTS) is not None  # not in older files
     convolved = None if in_parts or choice.precision != "bfloat16" else shape_of(graph, CONVOLVED)
     last = FRAME_OUTPUTS if in_parts else EMBEDDING if convolved is None else CONVOLVED
     yield "fbank", cut(graph.clone(), FBANK, {FRAMED: [1, framed_samples(BLOCK_FRAMES, fbank)]})

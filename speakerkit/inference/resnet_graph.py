@@ -95,7 +95,8 @@ def add_res2net(graph: GraphBuilder, network: Res2Net) -> None:
 
 def _pool_convolved(graph: GraphBuilder, x: str, steps: Steps, network: ResNet) -> None:
     graph.add("Identity", x, output=CONVOLVED)
-    pool_over_time(graph, CONVOLVED, steps.of(CONVOLVED), network.std_floor)
+    graph.add("Identity", CONVOLVED, output=FRAME_OUTPUTS)
+    pool_over_time(graph, FRAME_OUTPUTS, steps.of(FRAME_OUTPUTS), network.std_floor)
     _project(graph, network)
 
 

@@ -45,6 +45,7 @@ def _over_time_and_frequency(statistics: TimeStatistics, std_floor: float) -> np
 
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet221", "resnet293")
+RES2NETS = ("res2net", "eres2net", "eres2net_huge", "eres2netv2", "eres2netv2_w24s4ep4")
 # The architectures whose frame-level outputs see a bounded stretch of time and are pooled by plain statistics.
-POOLING = {**dict.fromkeys(RESNETS, _over_time),
+POOLING = {**dict.fromkeys((*RESNETS, *RES2NETS), _over_time),
            **dict.fromkeys(("resnet34_reference", "resnet34_sp_l2reg"), _over_time_and_frequency)}

@@ -13,14 +13,18 @@ from speakerkit.features.fbank import compute_fbank
 from speakerkit.inference import long_recordings
 from speakerkit.inference.backends import load_extractor
 from speakerkit.inference.long_recordings import cut_stretches, embed_long, fbank_blocks, time_reach
-from speakerkit.inference.statistics import TimeStatistics, pooled
+from speakerkit.inference.statistics import RES2NETS, TimeStatistics, pooled
 from speakerkit.models import model_file, pooling
+from speakerkit.models.eres2net import SHAPES
 
 # The published depth on few channels: what a step reaches is that of the real networks.
 TINY = {"base_channels": 2, "embedding_dim": 16}
 DEEP = {"resnet34": ModelConfig(**TINY),
         "reference": ModelConfig(**TINY, architecture="resnet34_reference", std_floor=1e-12),
         "sibling": ModelConfig(**TINY, architecture="resnet34_sp_l2reg", std_floor=1e-12)}
+RES2 = {"base_channels": 8, "embedding_dim": 16, "std_floor": 1e-8}
+# Drawn weights at the published depth make of a rounding whatever they like; there float64 shows what is the same.
+DEEP |= {name: ModelConfig(**RES2, architecture=name, num_blocks=(1, 2, 1, 1)) for name in RES2NETS}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,7 @@ def test_every_length_modulo_a_step(models, utterances, cut):
 def test_less_overlap_would_show(deep_model, minute, whole, monkeypatch):
     """The test's own teeth: with a third of the reach the embedding is another."""
     extractor = load_extractor(deep_model, "cpu", "float32", "torch")
-    monkeypatch.setattr("speakerkit.inference.long_recordings.time_reach", lambda config: 40)
+    monkeypatch.setattr(long_recordings, "time_reach", lambda config: time_reach(config) // 24 * 8)
     ours = embed_long(extractor.runner, extractor.info, pieces(minute), 640)
     assert np.abs(ours - whole).max() > 1e-5 * np.abs(ours).max()
 
@@ -105,6 +109,39 @@ def test_reach_by_hand():
     # one 3x3 convolution a block: 1 + 3 + (2 + 6) + (4 + 20) + (8 + 16) = 60
     assert time_reach(ModelConfig(architecture="resnet50")) == 64
     assert time_reach(ModelConfig(num_blocks=(1, 1, 1, 1))) == 32  # 1 + 2 + (2 + 2) + (4 + 4) + (8 + 8) = 31
+
+
+@pytest.mark.parametrize("name", ["resnet34", *RES2NETS])
+def test_stretches_have_the_outputs_of_the_whole_at_full_depth(draw_network, name):
+    config = ModelConfig(**RES2, architecture=name)
+    network, features = draw_network(config, 24).double(), torch.randn(1, 1203, 24, dtype=torch.float64)
+    with torch.no_grad():
+        whole = network.frame_outputs(features)[0]
+        parts = [network.frame_outputs(features[:, s.first : s.last])[0][:, :, s.keep_from : s.keep_to]
+                 for s in cut_stretches(1203, time_reach(config), 640)]
+    assert len(parts) > 2
+    np.testing.assert_allclose(torch.cat(parts, dim=2), whole, atol=1e-9 * whole.abs().max())
+
+
+@pytest.mark.parametrize("name", RES2NETS)
+def test_the_convolutions_in_a_block_are_the_networks(name):
+    shape = SHAPES[name]
+    assert long_recordings.IN_A_BLOCK.get(name, 1) == shape.parts - shape.last_passes
+
+
+@pytest.mark.parametrize("name", ["resnet34", *RES2NETS])
+def test_a_step_sees_no_further_than_its_reach(draw_network, name):
+    """A frame that differs changes outputs up to the reach away, and none beyond."""
+    config = ModelConfig(**RES2, architecture=name)
+    network, reach = draw_network(config, 24).double().eval(), time_reach(config)
+    features = torch.randn(1, 1200, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    changed = features.clone()
+    changed[:, 600] += 10.0
+    with torch.no_grad():
+        moved = (network.frame_outputs(features)[0] != network.frame_outputs(changed)[0]).any(dim=3).any(dim=1)[0]
+    steps = 8 * torch.nonzero(moved)[:, 0]
+    assert 600 - reach <= steps.min() and steps.max() <= 600 + reach
+    assert steps.max() - steps.min() > reach  # and not twice as far as need be
 
 
 @pytest.mark.parametrize("total", [1, 8, 399, 400, 401, 1000, 1003, 5998])
