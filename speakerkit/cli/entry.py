@@ -139,7 +139,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="MODEL",
         help="a .safetensors or .onnx file, an experiment folder or the name of a bundled or published model "
-        "(default: $SPEAKERKIT_MODEL, else the bundled model)",
+        "(default: $SPEAKERKIT_MODEL, else the bundled model). ResNets, Res2Net and ERes2Nets take recordings of any "
+        "length in constant memory; CAM++ takes up to 6 MB for each second of one, ECAPA-TDNN 14",
     )
     add_device_options(parser)
     parser.add_argument(

@@ -13,8 +13,9 @@ from speakerkit.features.framing import num_frames
 from speakerkit.features.resample import resample, resample_blocks
 from speakerkit.inference.choice import Choice
 from speakerkit.inference.long_recordings import Blocks, embed_long, is_long
-from speakerkit.io.audio_stream import AudioStream
-from speakerkit.io.recordings import Recording
+from speakerkit.inference.whole_recordings import check_room
+from speakerkit.io.audio_stream import AudioStream, StreamFault
+from speakerkit.io.recordings import AnyRecording, LongRecording
 from speakerkit.models import device as devices
 from speakerkit.models.model_info import ModelInfo
 
@@ -82,8 +83,8 @@ class Extractor:
             (embedding_dim,) float32, finite, not length-normalised.
 
         Raises:
-            RecordingError: too-short (less than one frame), nan-embedding, zero-embedding; its path
-                is "samples".
+            RecordingError: too-short (less than one frame), too-long (more than memory holds, of a network that
+                sees a recording whole), nan-embedding, zero-embedding; its path is "samples".
 
         What is longer than some 20 s is run in overlapping stretches where the architecture allows it:
         the same embedding, and memory that doesn't grow.
@@ -92,8 +93,11 @@ class Extractor:
         samples = resample(samples, sample_rate, fbank.sample_rate)
         if num_frames(len(samples), fbank) < 1:
             raise RecordingError("samples", "too-short", f"{len(samples)} samples; want at least {fbank.frame_length}")
-        if self.runner.in_parts and is_long(len(samples), fbank):
-            return self.embed_blocks(lambda: [samples])
+        if is_long(len(samples), fbank):
+            if self.runner.in_parts:
+                return self.embed_blocks(lambda: [samples])
+            if self.device == "cpu":
+                check_room(self.info.model, len(samples) / fbank.sample_rate)
         embedding = self.runner.embed(samples)
         check_embedding(embedding, "samples")
         return embedding
@@ -114,15 +118,23 @@ class Extractor:
         return embedding
 
 
-def embed_recording(extractor: Extractor, recording: Recording) -> np.ndarray:
+def embed_recording(extractor: Extractor, recording: AnyRecording) -> np.ndarray:
     """The embedding of a recording, the same bytes in any thread and beside any others.
 
     Returns:
         (embedding_dim,) float32, not length-normalised.
 
     Raises:
-        RecordingError: as embed_samples does, under the recording's name.
+        RecordingError: as embed_samples does, under the recording's name; unreadable, where a long one has changed
+            since it was checked.
     """
+    if isinstance(recording, LongRecording):
+        if extractor.runner.in_parts:
+            try:
+                return embed_stream(extractor, recording.stream, recording.name, Counter())
+            except StreamFault:
+                raise RecordingError(recording.name, "unreadable", "has changed while it was read") from None
+        recording = recording.load()
     try:
         with _as_in_a_worker(extractor):
             return extractor.embed_samples(recording.samples, recording.sample_rate)

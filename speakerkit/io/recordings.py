@@ -1,5 +1,9 @@
 """One recording in whatever form a caller has it -> checked samples with the name that messages use."""
 
+import contextlib
+import functools
+import hashlib
+import io
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +13,10 @@ import numpy as np
 
 from speakerkit.errors import RecordingError, raise_all
 from speakerkit.io import audio, samples
-from speakerkit.io.sound_file import BYTES, file_name
+from speakerkit.io.audio_stream import AudioStream, StreamFault, open_stream
+from speakerkit.io.sound_file import BYTES, file_name, take_bytes
+
+EXCERPT_S = 300.0
 
 _RATE_OF_A_FILE = "sample_rate={!r} is for arrays; a file says its own (headerless .pcm: pcm_rate)"
 
@@ -27,6 +34,47 @@ class Recording:
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.samples) / self.sample_rate
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the samples: the same whatever held them."""
+        return hashlib.sha256(self.samples.tobytes()).hexdigest()
+
+    @property
+    def excerpt(self) -> np.ndarray:
+        """What its quality is measured on: all of it."""
+        return self.samples
+
+
+@dataclass(frozen=True, eq=False)
+class LongRecording:
+    """A minute or more of mono samples, decoded once to check them, and again in blocks by who embeds them."""
+
+    name: str
+    stream: AudioStream
+    sha256: str          # of the samples, as Recording's
+    excerpt: np.ndarray  # the first EXCERPT_S of them, for a look at their quality
+    notes: Counter = field(default_factory=Counter)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.stream.sample_rate
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.stream.num_samples / self.stream.sample_rate
+
+    def load(self) -> Recording:
+        """All of it at once."""
+        notes: Counter = Counter()
+        stream = self.stream
+        values, rate = audio.load_audio(stream.path, stream.options, stream.start_s, stream.end_s, notes)
+        return Recording(self.name, values, rate, notes)
+
+
+AnyRecording = Recording | LongRecording
 
 
 def load_recording(thing, sample_rate: float | None = None, options: audio.AudioOptions | None = None,
@@ -57,23 +105,65 @@ def load_recording(thing, sample_rate: float | None = None, options: audio.Audio
     return Recording(file_name(thing) if name is None else name, values, rate, notes)
 
 
+def load_or_stream(thing, sample_rate: float | None = None, options: audio.AudioOptions | None = None,
+                   name: str | None = None) -> AnyRecording:
+    """The same, but a file of a minute or more is checked in blocks, in constant memory, and stays where it is.
+
+    A file object is read to its end; its content, not its samples, is then in memory.
+
+    Raises:
+        ValueError, RecordingError: as load_recording does.
+    """
+    options = options or audio.AudioOptions()
+    if not is_file_like(thing) or samples.is_samples(thing) or sample_rate is not None:
+        return load_recording(thing, sample_rate, options, name)
+    called, source = file_name(thing), thing
+    if not isinstance(thing, (str, os.PathLike)):
+        called, source = take_bytes(thing)
+        thing = io.BytesIO(source)  # a file object is read once
+        thing.name = called
+    called = called if name is None else name
+    with contextlib.suppress(RecordingError, StreamFault):  # loading it at once says what is wrong
+        stream = open_stream(source, options)
+        if stream is not None:
+            return _check_long(called, stream)
+    return load_recording(thing, None, options, called)
+
+
+def _check_long(name: str, stream: AudioStream) -> LongRecording:
+    digest, notes, excerpt, wanted = hashlib.sha256(), Counter(), [], round(EXCERPT_S * stream.sample_rate)
+    for block in stream.blocks(notes):
+        digest.update(block)
+        if wanted > 0:
+            excerpt.append(block[:wanted])
+            wanted -= len(excerpt[-1])
+    return LongRecording(name, stream, digest.hexdigest(), np.concatenate(excerpt), notes)
+
+
 def is_file_like(thing) -> bool:
     """Whether something is a path, a file's bytes, or an object that reads."""
     return isinstance(thing, (str, os.PathLike, *BYTES)) or hasattr(thing, "read")
 
 
-def load_all(items: Sequence[tuple], options: audio.AudioOptions | None = None) -> list[Recording]:
+def load_all(items: Sequence[tuple], options: audio.AudioOptions | None = None,
+             whole: bool = True) -> list[AnyRecording]:
     """All of several recordings, given as (thing, sample_rate, name), or all that is wrong with them.
+
+    Args:
+        items: as said.
+        options: how they are taken.
+        whole: False leaves long ones where they are, as load_or_stream does.
 
     Raises:
         ValueError: as load_recording does.
         RecordingError, DataErrors: those that can't be used.
     """
-    loaded: list[Recording] = []
+    loaded: list[AnyRecording] = []
     faults: list[RecordingError] = []
+    load = load_recording if whole else load_or_stream
     for thing, rate, name in items:
         try:
-            loaded.append(load_recording(thing, rate, options, name))
+            loaded.append(load(thing, rate, options, name))
         except RecordingError as error:
             faults.append(error)
     raise_all(faults)

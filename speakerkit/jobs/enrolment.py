@@ -14,7 +14,7 @@ from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of
 from speakerkit.io import audio, files, locks, tables
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.pipes import is_pipe
-from speakerkit.io.recordings import load_recording
+from speakerkit.io.recordings import load_or_stream, load_recording
 from speakerkit.io.voiceprints import (
     VoiceprintFile,
     VoiceRecording,
@@ -24,7 +24,7 @@ from speakerkit.io.voiceprints import (
 )
 from speakerkit.jobs import pool
 from speakerkit.jobs.verification import count_bad, faults_of, load_extractor
-from speakerkit.jobs.voiceprints import Voiceprints, hash_samples, read_for
+from speakerkit.jobs.voiceprints import Voiceprints, read_for
 from speakerkit.scoring.cosine import cosine_score
 
 log = logging.getLogger(__name__)
@@ -140,13 +140,13 @@ def make_samples(items: Sequence[tuple[str, tuple]], options: AudioOptions, extr
     def make(item: tuple[str, tuple]) -> Sample | RecordingError:
         speaker, (thing, rate, name) = item
         try:
-            recording = load_recording(thing, rate, options, name)
+            recording = (load_or_stream if detector is None else load_recording)(thing, rate, options, name)
             heard = recording if detector is None else keep_speech_of(detector, recording, options.min_duration_s)
             embedding = embed_recording(extractor, heard)
         except RecordingError as error:
             return error
         path = os.path.abspath(thing) if isinstance(thing, (str, os.PathLike)) else ""
-        return Sample(speaker, recording.name, path, hash_samples(recording), recording.duration_s, options, embedding,
+        return Sample(speaker, recording.name, path, recording.sha256, recording.duration_s, options, embedding,
                       "" if detector is None else detector.name)
 
     samples = pool.run_threads(make, list(items), nj)

@@ -1,7 +1,6 @@
 """Are two recordings of one speaker? A cosine, what the model's threshold makes of it, and how far to trust that."""
 
 import dataclasses
-import hashlib
 import logging
 import sys
 from collections import Counter
@@ -13,7 +12,7 @@ from speakerkit.errors import ConfigError, DataError, DataErrors, RecordingError
 from speakerkit.features.quality import FRAME_S, measure_quality
 from speakerkit.features.quality_warnings import WARNINGS
 from speakerkit.io import audio
-from speakerkit.io.recordings import Recording, load_all
+from speakerkit.io.recordings import AnyRecording, Recording, load_all
 from speakerkit.models.model_info import bundled_names
 from speakerkit.models.published.catalogue import RECOMMENDED
 from speakerkit.scoring.cosine import cosine_score
@@ -63,7 +62,7 @@ def verify_speakers(test: str, enrol: list[str], options: VerificationOptions, r
     if [test, *enrol].count("-") > 1:
         raise ConfigError("standard input (-) can be one recording only")
     report.update(test=test, enrol=enrol)
-    recordings = _read_all([test, *enrol], options.audio_options, report)
+    recordings = _read_all([test, *enrol], options, report)
     if options.vad:
         recordings = _keep_speech(recordings, options.audio_options, report)
     extractor = load_extractor(options)
@@ -85,7 +84,7 @@ def verify_speakers(test: str, enrol: list[str], options: VerificationOptions, r
     say_how_far_to_trust(info, extractor.sha256)
 
 
-def compare(extractor, test: Recording, enrol: list[Recording]) -> Verification:
+def compare(extractor, test: AnyRecording, enrol: list[AnyRecording]) -> Verification:
     """Score a recording against the mean of one or several of a speaker.
 
     Args:
@@ -135,10 +134,11 @@ def check_decision(info, path: str) -> None:
         raise DataError(path, str(error)) from None
 
 
-def _read_all(paths: list[str], options: audio.AudioOptions, report: dict) -> list[Recording]:
-    """All recordings, or all that is wrong with them."""
+def _read_all(paths: list[str], options: VerificationOptions, report: dict) -> list[AnyRecording]:
+    """All recordings, or all that is wrong with them; a detector of speech sees them whole."""
     try:
-        recordings = load_all([(sys.stdin.buffer if path == "-" else path, None, None) for path in paths], options)
+        recordings = load_all([(sys.stdin.buffer if path == "-" else path, None, None) for path in paths],
+                              options.audio_options, whole=options.vad)
     except DataError as error:
         count_bad(faults_of(error), report)
         raise
@@ -188,8 +188,11 @@ def load_extractor(options):
     return start_extractor(choose_backend(options.model, options.device, options.precision, options.backend, few=True))
 
 
-def find_warnings(recordings: list[Recording], model_rate: int) -> list[str]:
-    """What makes an answer less sure, recording by recording; the first one is compared with the others."""
+def find_warnings(recordings: list[AnyRecording], model_rate: int) -> list[str]:
+    """What makes an answer less sure, recording by recording; the first one is compared with the others.
+
+    Of a long recording that is streamed the quality is that of its first minutes.
+    """
     warnings = []
     for recording in recordings:
         for note in sorted(recording.notes):
@@ -198,19 +201,18 @@ def find_warnings(recordings: list[Recording], model_rate: int) -> list[str]:
             warnings.append(f"{recording.name}: {recording.sample_rate} Hz, the model hears {model_rate} Hz: above "
                             f"{recording.sample_rate // 2} Hz there is nothing, and the score is less sure")
         warnings += [f"{recording.name}: {WARNINGS[code][0]}" for code in _find_flaws(recording, model_rate)]
-    digests = [hashlib.sha256(recording.samples.tobytes()).digest() for recording in recordings]
-    for recording, digest in zip(recordings[1:], digests[1:], strict=True):
-        if digest == digests[0]:
+    for recording in recordings[1:]:
+        if recording.sha256 == recordings[0].sha256:
             warnings.append(f"{recordings[0].name} and {recording.name} hold the same samples: that says nothing of "
                             "the speaker")
     return warnings
 
 
-def _find_flaws(recording: Recording, model_rate: int) -> list[str]:
+def _find_flaws(recording: AnyRecording, model_rate: int) -> list[str]:
     """What check-audio would warn of, and isn't said by the recording's notes or rate already."""
     if recording.duration_s < 2 * FRAME_S:
         return []
-    quality = measure_quality(recording.samples, recording.sample_rate)
+    quality = measure_quality(recording.excerpt, recording.sample_rate)
     said = {"little-speech"} if recording.notes["short"] else set()
     said |= {"narrow-band"} if recording.sample_rate < model_rate else set()
     return [code for code, (_, holds) in WARNINGS.items() if code not in said and holds(quality)]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import logging
 import os
 import sys
@@ -15,7 +14,7 @@ from speakerkit.inference import speech_detector
 from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of
 from speakerkit.io import locks
 from speakerkit.io.audio import AudioOptions
-from speakerkit.io.recordings import Recording, load_recording
+from speakerkit.io.recordings import AnyRecording, Recording, load_or_stream, load_recording
 from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
 from speakerkit.jobs.verification import (
     check_decision,
@@ -122,7 +121,7 @@ def load_voiceprints(path: str | os.PathLike, extractor, refresh: bool = True) -
     return Voiceprints(remade, voices.path)
 
 
-def identify(voices: Voiceprints, recording: Recording, extractor, top: int = 5) -> Identification:
+def identify(voices: Voiceprints, recording: AnyRecording, extractor, top: int = 5) -> Identification:
     """The enrolled speakers whose voices are nearest.
 
     Args:
@@ -157,11 +156,6 @@ def identify(voices: Voiceprints, recording: Recording, extractor, top: int = 5)
     return Identification(best.speaker if best else None, tuple(matches), warnings)
 
 
-def hash_samples(recording: Recording) -> str:
-    """SHA-256 of a recording's mono samples: the same whatever held them."""
-    return hashlib.sha256(recording.samples.tobytes()).hexdigest()
-
-
 def read_for(path: str | os.PathLike, extractor) -> VoiceprintFile:
     """A voiceprint file of this model: as it is, or embedded again."""
     voices = Voiceprints(read_voiceprints(path), os.fspath(path))
@@ -194,7 +188,7 @@ def _embed_again(voices: Voiceprints, extractor) -> VoiceprintFile:
                                embeddings=np.array(embeddings, np.float32).reshape(-1, extractor.embedding_dim))
 
 
-def _load_again(voices: Voiceprints, row: VoiceRecording) -> Recording:
+def _load_again(voices: Voiceprints, row: VoiceRecording) -> AnyRecording:
     speaker = voices.speakers[row.speaker]
     if not row.path:
         raise DataError(voices.path, f"'{speaker}' was enrolled from memory, so another model can't embed it again; "
@@ -205,10 +199,10 @@ def _load_again(voices: Voiceprints, row: VoiceRecording) -> Recording:
         if not isinstance(vad, str):
             raise TypeError(f"vad is {vad!r}")
         options = AudioOptions(**given | {"allow_pipes": False})
-        recording = load_recording(row.path, None, options)
+        recording = (load_recording if vad else load_or_stream)(row.path, None, options)
     except (TypeError, ValueError) as error:
         raise DataError(voices.path, f"damaged: options of {row.path}: {error}") from None
-    if hash_samples(recording) != row.sha256:
+    if recording.sha256 != row.sha256:
         raise DataError(row.path, f"has changed since it was enrolled for '{speaker}'")
     return keep_speech_of(_detector_like(vad, voices.path), recording, options.min_duration_s) if vad else recording
 
@@ -250,7 +244,8 @@ def identify_speaker(path: str | os.PathLike, test: str, options, top: int, repo
     """
     report.update(test=test, voiceprints=os.fspath(path))
     try:
-        recording = load_recording(sys.stdin.buffer if test == "-" else test, None, options.audio_options)
+        recording = (load_recording if options.vad else load_or_stream)(
+            sys.stdin.buffer if test == "-" else test, None, options.audio_options)
     except DataError as error:
         count_bad(faults_of(error), report)
         raise
