@@ -23,7 +23,8 @@ from speakerkit.jobs.embedding import Listener, embed_thing, embed_utterance
 from speakerkit.jobs.verification import Verification
 from speakerkit.jobs.voiceprints import Identification, Voiceprints
 from speakerkit.models import device as devices
-from speakerkit.models.model_info import ModelInfo, find_model
+from speakerkit.models.find import find_model
+from speakerkit.models.model_info import ModelInfo
 
 MOST_THREADS = 4096
 

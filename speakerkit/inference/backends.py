@@ -29,7 +29,8 @@ from speakerkit.inference.loading import start_extractor, try_out
 from speakerkit.io import files
 from speakerkit.models import device as devices
 from speakerkit.models import onnx_file
-from speakerkit.models.model_info import ModelInfo, find_model, read_info
+from speakerkit.models.find import find_model
+from speakerkit.models.model_info import ModelInfo, read_info
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def load_extractor(
     """Load a model for extraction; its weights' SHA-256 and golden vector are checked.
 
     Args:
-        model: what ``models.model_info.find_model`` takes.
+        model: what ``models.find.find_model`` takes.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32, bfloat16 or int8 (an ONNX model that is quantised).
         backend: auto, torch, onnx or openvino.

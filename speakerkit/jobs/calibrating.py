@@ -38,9 +38,9 @@ def calibrate_scores(trials_path: str | None, scores_path: str, output: str, p_t
         DataError: scores that no calibration fits, or of another model; faulty files.
         ConfigError: `output` is one of the inputs or was made from something else and not `overwrite`.
     """
-    from speakerkit.models import model_info
+    from speakerkit.models import find
 
-    model_path = None if model is None else os.fspath(model_info.find_model(model))
+    model_path = None if model is None else os.fspath(find.find_model(model))
     files.refuse_input_as_output("--output", output, (trials_path, scores_path, model_path))
     files.check_writable(output)
     scored = scoring.read_scored_trials(trials_path, scores_path, options)

@@ -13,7 +13,7 @@ from speakerkit.errors import ConfigError, DataError
 from speakerkit.io import audio, files
 from speakerkit.io.files import Manifest
 from speakerkit.jobs.utterances import audio_fingerprint, load_utterance, read_utterances
-from speakerkit.models import model_info, onnx_file
+from speakerkit.models import find, model_info, onnx_file
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def export_model(
         DataError: no such model, damaged, an ONNX file already, or a recording that can't be used.
         ConfigError: a package that exports isn't installed, or ``output`` is an input or another's.
     """
-    source = model_info.find_model(model)
+    source = find.find_model(model)
     if onnx_file.is_onnx_file(source):
         raise DataError(source, "is an ONNX file already; want a .safetensors model")
     files.refuse_input_as_output("", output, (source, calibration_list))

@@ -13,7 +13,7 @@ from speakerkit.features.quality import FRAME_S, measure_quality
 from speakerkit.features.quality_warnings import WARNINGS
 from speakerkit.io import audio
 from speakerkit.io.recordings import AnyRecording, Recording, load_all
-from speakerkit.models.model_info import bundled_names
+from speakerkit.models.find import bundled_names
 from speakerkit.models.published.catalogue import RECOMMENDED
 from speakerkit.scoring.cosine import cosine_score
 from speakerkit.scoring.judgement import Judgement, in_words, judge

@@ -7,7 +7,8 @@ from speakerkit.config import FbankConfig, ModelConfig, as_dict, read_system
 from speakerkit.errors import ConfigError
 from speakerkit.io import files
 from speakerkit.models import onnx_file
-from speakerkit.models.model_info import ModelInfo, find_model, read_info
+from speakerkit.models.find import find_model
+from speakerkit.models.model_info import ModelInfo, read_info
 
 
 def describe(name: str | os.PathLike | None, facts: dict, num_classes: int | None = None) -> None:

@@ -15,11 +15,11 @@ from torch import nn
 from speakerkit.errors import DataError
 from speakerkit.io import output
 from speakerkit.models.golden import compare_golden, golden_embedding
-from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json, find_model, read_info, sha256_of
+from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json, read_info, sha256_of
 from speakerkit.models.networks import make_network
 
 __all__ = [
-    "ModelInfo", "SpeakerModel", "check_golden", "copy_with_calibration", "find_model", "hash_weights", "load_model",
+    "ModelInfo", "SpeakerModel", "check_golden", "copy_with_calibration", "hash_weights", "load_model",
     "load_tensors", "model_tensors", "read_info", "save_model", "sha256_of",
 ]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from speakerkit.config import FbankConfig, ModelConfig, as_dict, make_section
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.io import files
-from speakerkit.models.published import fetch
 
 FORMAT = 1
 METADATA_KEY = "speakerkit"
@@ -135,54 +134,6 @@ def _check_types(facts: dict) -> None:
             right = isinstance(value, str)
         if not right:
             raise TypeError(f"'{name}' is {value!r}")
-
-
-def _bundled_files() -> list[Path]:
-    return sorted((Path(__file__).parent.parent / "pretrained").glob("*.safetensors"))
-
-
-def bundled_names() -> list[str]:
-    """Names of the models that come with this installation."""
-    return [path.stem for path in _bundled_files()]
-
-
-def find_model(name: str | os.PathLike | None) -> Path:
-    """The file that ``--model`` means.
-
-    Args:
-        name: a .safetensors or .onnx file, an experiment folder (its model.safetensors), a bundled model's
-            name, a published model's (`published.catalogue`), or None: $SPEAKERKIT_MODEL, else the
-            bundled default.
-
-    Raises:
-        DataError: none of these, or a published model that isn't as it was published.
-        ConfigError, MachineError: a published model that can't be fetched.
-    """
-    source = "--model"
-    if name is None:
-        name, source = os.environ.get("SPEAKERKIT_MODEL"), "$SPEAKERKIT_MODEL"
-    bundled = _bundled_files()
-    if not name:
-        if bundled:
-            return bundled[0]
-        raise DataError("--model", "no model is bundled with this installation; name one")
-    path = Path(name)
-    if path.is_dir():
-        if (path / "model.safetensors").is_file():
-            return path / "model.safetensors"
-        raise DataError(path, "is a folder without model.safetensors: training hasn't finished there")
-    if path.is_file():
-        return path
-    for candidate in bundled:
-        if candidate.stem == os.fspath(name):
-            return candidate
-    if published := fetch.find_published(os.fspath(name)):
-        return published
-    raise DataError(
-        os.fspath(name),
-        f"no such model ({source}); want a .safetensors file, an experiment folder, one of "
-        f"{', '.join(p.stem for p in bundled) or 'no bundled models'}, or a published one (model-info --published)",
-    )
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -8,7 +8,7 @@ from speakerkit.config import SystemConfig, as_dict, parse_system
 from speakerkit.errors import ConfigError
 from speakerkit.features.dither import DRAWN_AS
 from speakerkit.io import audio, files
-from speakerkit.models import model_file
+from speakerkit.models import find, model_file
 from speakerkit.training import setup
 from speakerkit.training.chunks import WaveChunks
 
@@ -26,8 +26,8 @@ def run_identity(
         "version": __version__,
         "speakers": setup.hash_lines(chunks.speakers),
         "utterances": setup.hash_lines(chunks.utt_ids),
-        "init": model_file.sha256_of(model_file.find_model(options.init)) if options.init else "",
-        "teacher": model_file.sha256_of(model_file.find_model(options.teacher)) if options.teacher else "",
+        "init": model_file.sha256_of(find.find_model(options.init)) if options.init else "",
+        "teacher": model_file.sha256_of(find.find_model(options.teacher)) if options.teacher else "",
     }
 
 

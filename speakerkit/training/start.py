@@ -10,7 +10,7 @@ from torch import nn
 from speakerkit.config import SystemConfig, as_dict
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.io import files
-from speakerkit.models import model_file
+from speakerkit.models import find, model_file
 from speakerkit.training import checkpoint
 from speakerkit.training.aam_softmax import AamSoftmax
 
@@ -25,7 +25,7 @@ def start_from_model(
     """Put a model's weights into the network, and the classifier rows of speakers it knows into the loss.
 
     Args:
-        name: what ``model_file.find_model`` takes; an experiment folder also gives its classifier.
+        name: what ``find.find_model`` takes; an experiment folder also gives its classifier.
         network: drawn anew; the model's tensors replace what they fit.
         loss: the classifier, drawn anew.
         speakers: class names of the new training set, in order.
@@ -38,7 +38,7 @@ def start_from_model(
         ConfigError: another architecture, trunk or front end.
         DataError: no such model, or a damaged one.
     """
-    path = model_file.find_model(name)
+    path = find.find_model(name)
     model = model_file.load_model(path)
     _check_same(model.info, system, name)
     kept = _copy_fitting(model.network.state_dict(), network)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from speakerkit.config import SystemConfig
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.io import output
-from speakerkit.models import model_file
+from speakerkit.models import find, model_file
 from speakerkit.models.folding import prepare_for_inference
 from speakerkit.models.golden import prepare_features
 from speakerkit.training.chunks import WaveChunks, start_worker
@@ -173,7 +173,7 @@ def prepare_targets(
     """The targets of a run, and what its model file says of the teacher.
 
     Args:
-        name: what ``model_file.find_model`` takes.
+        name: what ``find.find_model`` takes.
         precision: the teacher is run in.
         options: the run's: seed, processes, whether to show a progress bar.
 
@@ -181,7 +181,7 @@ def prepare_targets(
         (num_classes, embedding_dim) float32 of unit length, on the device; name, sha256,
         training_data and licence of the teacher.
     """
-    teacher = Teacher(model_file.load_model(model_file.find_model(name)), device, precision)
+    teacher = Teacher(model_file.load_model(find.find_model(name)), device, precision)
     workers = options.nj if options.nj > 1 else 0
     count = system.loss.teacher_recordings
     targets = teacher_targets(teacher, chunks, count, folder, options.seed, workers, options.show)

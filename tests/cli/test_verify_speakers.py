@@ -17,7 +17,7 @@ from speakerkit.inference.backends import load_extractor
 from speakerkit.io.audio import load_audio
 from speakerkit.jobs import verification
 from speakerkit.models import model_file
-from speakerkit.models.model_info import bundled_names
+from speakerkit.models.find import bundled_names
 from speakerkit.models.networks import initialise, make_network
 from speakerkit.models.published.catalogue import RECOMMENDED, look_up
 from speakerkit.scoring.cosine import cosine_score

@@ -18,6 +18,7 @@ from speakerkit import __version__
 from speakerkit.cli import model_info
 from speakerkit.errors import ConfigError, DataError, MachineError
 from speakerkit.models import model_file
+from speakerkit.models.find import find_model
 from speakerkit.models.published import catalogue, fetch
 from speakerkit.models.published.catalogue import CATALOGUE, HUGGINGFACE, MODELSCOPE, look_up
 
@@ -135,7 +136,7 @@ def test_a_name_gives_a_model(hub, monkeypatch, original_weights):
     torch.save(original_weights("3dspeaker_campplus"), stream)
     entry = list_only(monkeypatch, MODELSCOPE, stream.getvalue())
     serve(hub, entry, stream.getvalue())
-    model = model_file.load_model(model_file.find_model(entry.name))
+    model = model_file.load_model(find_model(entry.name))
     assert (model.info.name, model.info.licence, model.info.embedding_dim) == (entry.name, "Apache-2.0", 192)
     assert model.info.training_data == entry.training_data
     assert model.info.training["checkpoint_sha256"] == entry.sha256
@@ -143,23 +144,23 @@ def test_a_name_gives_a_model(hub, monkeypatch, original_weights):
 
 def test_fetched_and_converted_once(hub, entry, checkpoint, home):
     serve(hub, entry, checkpoint)
-    path = model_file.find_model(entry.name)
+    path = find_model(entry.name)
     assert path == home / entry.name / f"{entry.name}-{__version__}.safetensors"
     assert path.read_bytes() == checkpoint
     assert sorted(place.name for place in path.parent.iterdir()) == sorted([entry.file, path.name])
     assert len(hub.gets) == 1
     for name in (entry.name, entry.repository, entry.repository.replace("iic/", "damo/")):
-        assert model_file.find_model(name) == path
+        assert find_model(name) == path
     assert len(hub.gets) == 1
     path.unlink()  # as after an update of speakerkit
-    assert model_file.find_model(entry.name) == path
+    assert find_model(entry.name) == path
     assert len(hub.gets) == 1
 
 
 def test_a_cut_transfer_goes_on(hub, entry, checkpoint):
     serve(hub, entry, checkpoint)
     hub.cuts = 1
-    assert model_file.find_model(entry.name).read_bytes() == checkpoint
+    assert find_model(entry.name).read_bytes() == checkpoint
     assert hub.gets[0][1] == 0 and len(hub.gets) > 1
 
 
@@ -168,7 +169,7 @@ def test_a_cut_transfer_that_can_not_go_on(hub, entry, checkpoint, home):
     hub.cuts, hub.dies = 1, True
     with pytest.raises(MachineError, match=f"{entry.name}: can't be fetched from {entry.hub} .*; run again, or put "
                                            f"{entry.file} of {entry.repository} at {home}"):
-        model_file.find_model(entry.name)
+        find_model(entry.name)
     assert is_nothing_kept(home, entry)
 
 
@@ -182,13 +183,13 @@ def test_another_file_than_the_published_one(hub, entry, checkpoint, home):
             (b"<html>sign in</html>", f"{sent}: has 20 bytes")):
         serve(hub, entry, data)
         with pytest.raises(DataError, match=message):
-            model_file.find_model(entry.name)
+            find_model(entry.name)
         assert is_nothing_kept(home, entry)
 
 
 def test_a_hub_that_does_not_have_it(hub, entry, home):
     with pytest.raises(DataError, match=f"{entry.hub}: {entry.repository}: has no {entry.file} that can be fetched"):
-        model_file.find_model(entry.name)
+        find_model(entry.name)
     assert is_nothing_kept(home, entry)
 
 
@@ -198,12 +199,12 @@ def test_without_a_network_it_says_which_file_to_put_where(entry, checkpoint, ho
     never_wait(monkeypatch)
     place = home / entry.name / entry.file
     with pytest.raises(MachineError) as caught:
-        model_file.find_model(entry.name)
+        find_model(entry.name)
     assert str(caught.value).endswith(f"run again, or put {entry.file} of {entry.repository} at {place}")
     assert "\n" not in str(caught.value)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(checkpoint)
-    assert model_file.find_model(entry.name).read_bytes() == checkpoint
+    assert find_model(entry.name).read_bytes() == checkpoint
 
 
 def test_a_wrong_file_put_there_by_hand_is_told_and_left(entry, home):
@@ -211,7 +212,7 @@ def test_a_wrong_file_put_there_by_hand_is_told_and_left(entry, home):
     place.parent.mkdir(parents=True)
     place.write_bytes(b"hello")
     with pytest.raises(DataError, match=f"{place}: has 5 bytes; {entry.file} of {entry.repository} has"):
-        model_file.find_model(entry.name)
+        find_model(entry.name)
     assert place.read_bytes() == b"hello"
 
 
@@ -220,7 +221,7 @@ def test_no_client_library(entry, home, monkeypatch):
     client = fetch.CLIENTS[entry.hub]
     monkeypatch.setitem(sys.modules, client, None)
     with pytest.raises(ConfigError) as caught:
-        model_file.find_model(entry.name)
+        find_model(entry.name)
     assert str(caught.value) == (
         f"{entry.name}: isn't in the cache, and {client.replace('_', '-')} isn't installed: pip install "
         f"'speakerkit[hub]', or put {entry.file} of {entry.repository} at {home / entry.name / entry.file}")
@@ -230,7 +231,7 @@ def test_a_cache_that_can_not_be_written(entry, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(MachineError, match="can't be written"):
-        model_file.find_model(entry.name)
+        find_model(entry.name)
 
 
 @pytest.mark.parametrize("failure, code, message", [
@@ -265,7 +266,7 @@ def test_the_catalogue():
     assert look_up("damo/speech_campplus_sv_zh-cn_16k-common").name == "campplus-cn"
     assert look_up("nobody/nothing") is None
     with pytest.raises(DataError, match=r"nobody/nothing: no such model \(--model\); want .*model-info --published"):
-        model_file.find_model("nobody/nothing")
+        find_model("nobody/nothing")
 
 
 def test_model_info_lists_it(capsys, tmp_path):

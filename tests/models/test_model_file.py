@@ -13,9 +13,10 @@ import torch
 
 from speakerkit.config import FbankConfig
 from speakerkit.errors import DataError
-from speakerkit.models import model_file, model_info
+from speakerkit.models import find, model_file, model_info
+from speakerkit.models.find import find_model
 from speakerkit.models.golden import golden_embedding, golden_signal
-from speakerkit.models.model_file import ModelInfo, find_model, load_model, read_info, save_model
+from speakerkit.models.model_file import ModelInfo, load_model, read_info, save_model
 from speakerkit.models.networks import make_network
 
 FBANK = FbankConfig(num_mel_bins=24, dither=0.0, window_type="hamming")
@@ -290,7 +291,7 @@ def test_find_a_bundled_model(saved, tmp_path, monkeypatch):
     package = tmp_path / "speakerkit"
     (package / "models").mkdir(parents=True)
     (package / "pretrained").mkdir()
-    monkeypatch.setattr(model_info, "__file__", str(package / "models/model_info.py"))
+    monkeypatch.setattr(find, "__file__", str(package / "models/find.py"))
     monkeypatch.delenv("SPEAKERKIT_MODEL", raising=False)
     with pytest.raises(DataError, match="no model is bundled with this installation; name one"):
         find_model(None)

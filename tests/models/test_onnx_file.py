@@ -8,7 +8,8 @@ from onnx import TensorProto, helper
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import DataError
 from speakerkit.models import onnx_file
-from speakerkit.models.model_info import ModelInfo, facts_as_json, find_model, read_info
+from speakerkit.models.find import find_model
+from speakerkit.models.model_info import ModelInfo, facts_as_json, read_info
 
 INFO = ModelInfo("tiny", ModelConfig(embedding_dim=16), FbankConfig(), licence="CC0 – Ω", golden=(0.5,) * 16)
 
