@@ -127,6 +127,8 @@ ARCHITECTURES = {
     "resnet293": (32, (10, 20, 64, 3), 256),
     "resnet34_reference": (32, (3, 4, 6, 3), 256),
     "resnet34_sp_l2reg": (32, (3, 4, 6, 3), 256),
+    "simam_resnet34": (64, (3, 4, 6, 3), 256),
+    "simam_resnet100": (64, (6, 16, 24, 3), 256),
     "resnet_speechbrain": (128, (3, 4, 6, 3), 256),
     "campplus": (32, (12, 24, 16), 192),
     "ecapa": (512, (3,), 192),
@@ -139,6 +141,7 @@ ARCHITECTURES = {
 }
 # What a network's parts need: ECAPA splits its channels in eight, ERes2Net's attention has a quarter of a part's.
 WIDTH_MULTIPLES = {"ecapa": 8, "eres2net": 4, "res2net": 2}
+POOLINGS = ("statistics", "mean", "deviation", "attention")
 COUNT_WORDS = {1: "one number", 3: "three numbers", 4: "four numbers"}
 
 
@@ -148,9 +151,10 @@ class ModelConfig:
 
     ``resnet18`` to ``resnet293`` are WeSpeaker's and 3D-Speaker's (statistics over time), ``resnet34_reference``
     the published CN-Celeb model's (pre-activation, statistics over time and frequency), ``resnet34_sp_l2reg`` its
-    sibling's (a layer over all frequencies, statistics over time), ``resnet_speechbrain``
-    SpeechBrain's; ``ecapa`` is WeSpeaker's form, ``ecapa_speechbrain`` SpeechBrain's and 3D-Speaker's;
-    ``campplus``, ``eres2net...`` and ``res2net`` are 3D-Speaker's. What isn't given takes the architecture's own value.
+    sibling's (a layer over all frequencies, statistics over time), ``resnet_speechbrain`` SpeechBrain's,
+    ``simam_resnet...`` WeSpeaker's of VoxBlink2; ``ecapa`` is WeSpeaker's form, ``ecapa_speechbrain`` SpeechBrain's
+    and 3D-Speaker's; ``campplus``, ``eres2net...`` and ``res2net`` are 3D-Speaker's. What isn't given takes the
+    architecture's own value.
     """
 
     architecture: str = "resnet34"
@@ -159,6 +163,8 @@ class ModelConfig:
     base_channels: int | None = None
     num_blocks: tuple[int, ...] | None = None  # residual blocks or dense layers of each stage; ecapa: blocks
     two_embedding_layers: bool = False  # resnet18 to 293, (e)res2net: ReLU, batch norm, a second layer
+    pooling: str = "statistics"  # resnet18 to 293, (e)res2net: mean and deviation; mean; deviation; attention
+    embedding_norm: bool = False  # ecapa: batch norm behind the embedding layer
     pooled_channels: int = 0  # ecapa: channels that are pooled; 0 takes three times the others, at most 1536 in ecapa
     global_context: bool = True  # ecapa: attention also sees the utterance's mean and deviation
     std_floor: float = 1e-7  # added to the variance; reference: its smallest value
@@ -187,6 +193,12 @@ class ModelConfig:
             self.base_channels % multiple == 0,
             f"base_channels {self.base_channels} is no multiple of {multiple}, as {self.architecture} needs",
         )
+        _require(self.pooling in POOLINGS, f"pooling is '{self.pooling}'; want one of {', '.join(POOLINGS)}")
+        fixed = self.architecture.startswith(("ecapa", "campplus", "simam")) or self.architecture in (
+            "resnet34_reference", "resnet34_sp_l2reg", "resnet_speechbrain")
+        _require(self.pooling == "statistics" or not fixed, f"pooling is '{self.pooling}', which {self.architecture} "
+                                                            "leaves no choice of")
+        _require(not self.embedding_norm or self.architecture == "ecapa", f"embedding_norm isn't {self.architecture}'s")
         _require(0 <= self.pooled_channels <= 16384, f"pooled_channels {self.pooled_channels} is outside 0..16384")
         _require(0 <= self.std_floor < 1, f"std_floor {self.std_floor} is outside 0..1")
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from speakerkit.features.graph_builder import GraphBuilder
 from speakerkit.features.graph_names import FRAME_OUTPUTS, NUM_FRAMES, STATISTICS
+from speakerkit.models.attention import Attention
 from speakerkit.models.blocks import Conv3x3, ResidualBlock
 
 TO_THE_END = np.iinfo(np.int64).max
@@ -185,3 +186,20 @@ def mean_over_time(graph: GraphBuilder, x: str, steps: Steps) -> str:
     """As ``time_convolution.mean_over_time``: (batch, channels, 1)."""
     return graph.add("Div", graph.add("ReduceSum", graph.add("Mul", x, steps.mask_in_time), [2], keepdims=1),
                      steps.count_in_time)
+
+
+def attend(graph: GraphBuilder, x: str, steps: Steps, attention: Attention) -> str:
+    """As ``attention.Attention``: (batch, channels, num_steps), before any softmax."""
+    seen = x
+    if attention.global_context:
+        if attention.biased:
+            context = pool_by_attention(graph, x, graph.add("Mul", x, 0.0), steps, attention.std_floor)
+        else:
+            flat = pool_over_time(graph, graph.add("Unsqueeze", x, [3]), steps, attention.std_floor, "")
+            context = graph.add("Unsqueeze", flat, [2])
+        like_x = graph.add("Concat", [1, 1], graph.add("Unsqueeze", steps.num_steps, [0]), axis=0)
+        seen = graph.add("Concat", x, graph.add("Expand", context, like_x), axis=1)
+    squeezed = convolve(graph, seen, attention.squeeze)
+    if attention.norm is not None:
+        squeezed = batch_norm(graph, graph.add("Relu", squeezed), attention.norm)
+    return convolve(graph, graph.add("Tanh", squeezed), attention.excite)

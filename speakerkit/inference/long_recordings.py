@@ -59,8 +59,8 @@ def time_reach(config: ModelConfig) -> int:
 
 def can_run_in_parts(info: ModelInfo) -> bool:
     """Whether a model's recordings can be run stretch by stretch: plain statistics, Kaldi's frames, a short reach."""
-    is_plain = info.model.architecture in POOLING and info.fbank.filterbank == "kaldi"
-    return is_plain and 4 * time_reach(info.model) < MOST_FRAMES
+    is_plain = info.model.architecture in POOLING and info.model.pooling != "attention"
+    return is_plain and info.fbank.filterbank == "kaldi" and 4 * time_reach(info.model) < MOST_FRAMES
 
 
 @dataclass(frozen=True)

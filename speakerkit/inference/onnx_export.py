@@ -27,6 +27,7 @@ from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json
 from speakerkit.models.networks import count_parameters
 from speakerkit.models.resnet import ReferenceResNet34, ResNet
 from speakerkit.models.resnet_speechbrain import SpeechBrainResNet
+from speakerkit.models.simam import SimamResNet
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ GRAPHS = {
     ResNet: resnet_graph.add_resnet,
     ReferenceResNet34: resnet_graph.add_resnet,
     SpeechBrainResNet: resnet_graph.add_speechbrain_resnet,
+    SimamResNet: resnet_graph.add_simam_resnet,
     ERes2Net: resnet_graph.add_eres2net,
     Res2Net: resnet_graph.add_res2net,
     Ecapa: tdnn_graph.add_ecapa,

@@ -12,6 +12,7 @@ from speakerkit.features.graph_builder import GraphBuilder
 from speakerkit.features.graph_names import CONVOLVED, EMBEDDING, FEATURES, FRAME_OUTPUTS, NUM_STEPS, STATISTICS
 from speakerkit.inference.graph_layers import (
     Steps,
+    attend,
     batch_norm,
     channels_in_bins,
     conv3x3,
@@ -28,7 +29,8 @@ from speakerkit.inference.graph_layers import (
 from speakerkit.models.blocks import BottleneckBlock, ResidualBlock
 from speakerkit.models.eres2net import MOST_ACTIVATION, AttentiveFusion, ERes2Net, Res2Block, Res2Net
 from speakerkit.models.resnet import ReferenceResNet34, ResNet
-from speakerkit.models.resnet_speechbrain import PreActivationBlock, SpeechBrainResNet
+from speakerkit.models.resnet_speechbrain import AttentiveResNet, PreActivationBlock, SpeechBrainResNet
+from speakerkit.models.simam import VARIANCE_FLOOR, SimamBlock, SimamResNet
 
 
 def add_resnet(graph: GraphBuilder, network: ResNet | ReferenceResNet34) -> None:
@@ -36,13 +38,30 @@ def add_resnet(graph: GraphBuilder, network: ResNet | ReferenceResNet34) -> None
     x, steps = _trunk(graph, network.trunk)
     if isinstance(network, ReferenceResNet34):
         x = batch_norm(graph, graph.add("Relu", convolve(graph, x, network.dense)), network.dense_norm)
+    if isinstance(network, ResNet) and network.attention is not None:  # not run in parts: cut where bfloat16 ends
+        _pool_convolved(graph, x, steps, network)
+        return
     graph.add("Identity", x, output=FRAME_OUTPUTS)
     if isinstance(network, ReferenceResNet34):
         pool_over_time_and_frequency(graph, steps, network.std_floor)
         linear(graph, STATISTICS, network.embedding, EMBEDDING)
     else:
-        pool_over_time(graph, FRAME_OUTPUTS, steps, network.std_floor)
+        _pool(graph, FRAME_OUTPUTS, steps, network)
         _project(graph, network)
+
+
+def _pool(graph: GraphBuilder, x: str, steps: Steps, network: ResNet) -> None:
+    """As ``ResNet.statistics``."""
+    if network.attention is not None:
+        x = channels_in_bins(graph, x, network.attention.excite.out_channels)
+        weights = attend(graph, x, steps, network.attention)
+        graph.add("Flatten", pool_by_attention(graph, x, weights, steps, network.std_floor), output=STATISTICS)
+    elif network.pooling == "statistics":
+        pool_over_time(graph, x, steps, network.std_floor)
+    else:
+        both, size = pool_over_time(graph, x, steps, network.std_floor, ""), network.embedding.in_features
+        first = 0 if network.pooling == "mean" else size
+        graph.add("Slice", both, [first], [first + size], [1], output=STATISTICS)
 
 
 def _project(graph: GraphBuilder, network: ResNet) -> None:
@@ -56,14 +75,23 @@ def _project(graph: GraphBuilder, network: ResNet) -> None:
 
 def add_speechbrain_resnet(graph: GraphBuilder, network: SpeechBrainResNet) -> None:
     """The same of SpeechBrain's ResNet."""
+    x = batch_norm(graph, _attentive_statistics(graph, network), network.pooled_norm)
+    x = batch_norm(graph, linear(graph, x, network.embedding), network.embedding_norm)
+    graph.add("Identity", x, output=EMBEDDING)
+
+
+def add_simam_resnet(graph: GraphBuilder, network: SimamResNet) -> None:
+    """The same of SimAM-ResNet."""
+    linear(graph, _attentive_statistics(graph, network), network.embedding, EMBEDDING)
+
+
+def _attentive_statistics(graph: GraphBuilder, network: AttentiveResNet) -> str:
     x, steps = _trunk(graph, network.trunk)
     channels_in_bins(graph, x, network.squeeze.in_channels, CONVOLVED)
     steps = steps.of(CONVOLVED)
     squeezed = graph.add("Relu", convolve(graph, CONVOLVED, network.squeeze))
     weights = convolve(graph, batch_norm(graph, squeezed, network.squeeze_norm), network.excite)
-    pooled = pool_by_attention(graph, CONVOLVED, weights, steps, network.std_floor)
-    x = linear(graph, batch_norm(graph, graph.add("Flatten", pooled), network.pooled_norm), network.embedding)
-    graph.add("Identity", batch_norm(graph, x, network.embedding_norm), output=EMBEDDING)
+    return graph.add("Flatten", pool_by_attention(graph, CONVOLVED, weights, steps, network.std_floor))
 
 
 def add_eres2net(graph: GraphBuilder, network: ERes2Net) -> None:
@@ -96,7 +124,7 @@ def add_res2net(graph: GraphBuilder, network: Res2Net) -> None:
 def _pool_convolved(graph: GraphBuilder, x: str, steps: Steps, network: ResNet) -> None:
     graph.add("Identity", x, output=CONVOLVED)
     graph.add("Identity", CONVOLVED, output=FRAME_OUTPUTS)
-    pool_over_time(graph, FRAME_OUTPUTS, steps.of(FRAME_OUTPUTS), network.std_floor)
+    _pool(graph, FRAME_OUTPUTS, steps.of(FRAME_OUTPUTS), network)
     _project(graph, network)
 
 
@@ -126,15 +154,33 @@ def _bottleneck_block(graph: GraphBuilder, x: str, steps: Steps, after: Steps, b
     return graph.add("Relu", graph.add("Add", x, shortcut))
 
 
+def _simam_block(graph: GraphBuilder, x: str, steps: Steps, after: Steps, block: SimamBlock) -> str:
+    shortcut = project_shortcut(graph, x, block, (block.stride, block.stride))
+    x = graph.add("Relu", batch_norm(graph, conv3x3(graph, x, steps, block.conv1), block.norm1))
+    x = batch_norm(graph, conv3x3(graph, x, after, block.conv2), block.norm2)
+    count = _count(graph, x, after)
+    centred = graph.add("Sub", x, graph.add("Div", masked_sum(graph, x, after, [2, 3]), count))
+    squares = graph.add("Mul", centred, centred)
+    divisor = graph.add("Max", graph.add("Sub", count, 1.0), 1.0)
+    variance = graph.add("Div", masked_sum(graph, squares, after, [2, 3]), divisor)
+    scale = graph.add("Mul", graph.add("Add", variance, VARIANCE_FLOOR), 4.0)
+    gate = graph.add("Sigmoid", graph.add("Add", graph.add("Div", squares, scale), 0.5))
+    return graph.add("Relu", graph.add("Add", graph.add("Mul", x, gate), shortcut))
+
+
+def _count(graph: GraphBuilder, x: str, steps: Steps) -> str:
+    """(batch, 1, 1, 1): the valid values of a channel."""
+    bins = graph.add("Cast", graph.size(x, 3), to=1)
+    return graph.add("Mul", graph.add("Unsqueeze", graph.add("Cast", steps.lengths, to=1), [1, 2, 3]), bins)
+
+
 def _pre_activation_block(graph: GraphBuilder, x: str, steps: Steps, after: Steps, block: PreActivationBlock) -> str:
     shortcut = project_shortcut(graph, x, block, (block.stride, block.stride))
     x = conv3x3(graph, graph.add("Relu", batch_norm(graph, x, block.norm1)), steps, block.conv1)
     x = conv3x3(graph, graph.add("Relu", batch_norm(graph, x, block.norm2)), after, block.conv2)
     x = convolve(graph, graph.add("Relu", batch_norm(graph, x, block.norm3)), block.conv3)
     if block.squeeze is not None:
-        bins = graph.add("Cast", graph.size(x, 3), to=1)
-        count = graph.add("Mul", graph.add("Unsqueeze", graph.add("Cast", after.lengths, to=1), [1, 2, 3]), bins)
-        mean = graph.add("Flatten", graph.add("Div", masked_sum(graph, x, after, [2, 3]), count))
+        mean = graph.add("Flatten", graph.add("Div", masked_sum(graph, x, after, [2, 3]), _count(graph, x, after)))
         gate = linear(graph, graph.add("Relu", linear(graph, mean, block.squeeze)), block.excite)
         x = graph.add("Mul", x, graph.add("Unsqueeze", graph.add("Sigmoid", gate), [2, 3]))
     return graph.add("Add", x, shortcut)
@@ -172,5 +218,6 @@ def _fuse(graph: GraphBuilder, x: str, y: str, fusion: AttentiveFusion) -> str:
                      graph.add("Mul", y, graph.add("Sub", graph.constant(1.0), share)))
 
 
-BLOCKS: dict[type, Callable] = {ResidualBlock: residual_block, BottleneckBlock: _bottleneck_block,
-                                PreActivationBlock: _pre_activation_block, Res2Block: _res2_block}
+BLOCKS: dict[type, Callable] = {ResidualBlock: residual_block, SimamBlock: _simam_block,
+                                BottleneckBlock: _bottleneck_block, PreActivationBlock: _pre_activation_block,
+                                Res2Block: _res2_block}

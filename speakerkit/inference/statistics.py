@@ -28,8 +28,10 @@ class TimeStatistics:
 
 
 def pooled(statistics: TimeStatistics, config: ModelConfig) -> np.ndarray:
-    """(n,) float32: what ``models.pooling`` gives for the same outputs, all means and then all deviations."""
-    return POOLING[config.architecture](statistics, config.std_floor).astype(np.float32)
+    """(n,) float32: what the network pools of the same outputs, all means and then all deviations or one of them."""
+    both = POOLING[config.architecture](statistics, config.std_floor).astype(np.float32)
+    half = len(both) // 2
+    return {"mean": both[:half], "deviation": both[half:]}.get(config.pooling, both)
 
 
 def _over_time(statistics: TimeStatistics, std_floor: float) -> np.ndarray:

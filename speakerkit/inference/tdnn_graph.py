@@ -6,6 +6,7 @@ from speakerkit.features.graph_builder import GraphBuilder
 from speakerkit.features.graph_names import CONVOLVED, EMBEDDING, FEATURES, NUM_FRAMES, STATISTICS
 from speakerkit.inference.graph_layers import (
     Steps,
+    attend,
     batch_norm,
     channels_in_bins,
     conv3x3,
@@ -18,7 +19,7 @@ from speakerkit.inference.graph_layers import (
     residual_block,
 )
 from speakerkit.models.campplus import SEGMENT_STEPS, CamPlusPlus, Head, MaskedLayer
-from speakerkit.models.ecapa import Attention, ConvReluNorm, Ecapa, SqueezeExciteRes2Block
+from speakerkit.models.ecapa import ConvReluNorm, Ecapa, SqueezeExciteRes2Block
 from speakerkit.models.time_convolution import ReflectConv, TimeConv
 
 
@@ -35,8 +36,11 @@ def add_ecapa(graph: GraphBuilder, network: Ecapa) -> None:
     x = graph.add("Relu", convolve(graph, CONVOLVED, network.aggregate))
     if network.aggregate_norm is not None:
         x = batch_norm(graph, x, network.aggregate_norm)
-    pooled = pool_by_attention(graph, x, _attend(graph, x, steps, network.attention), steps, network.std_floor)
-    linear(graph, batch_norm(graph, graph.add("Flatten", pooled), network.pooled_norm), network.embedding, EMBEDDING)
+    pooled = pool_by_attention(graph, x, attend(graph, x, steps, network.attention), steps, network.std_floor)
+    x = linear(graph, batch_norm(graph, graph.add("Flatten", pooled), network.pooled_norm), network.embedding)
+    if network.embedding_norm is not None:
+        x = batch_norm(graph, x, network.embedding_norm)
+    graph.add("Identity", x, output=EMBEDDING)
 
 
 def _conv_relu_norm(graph: GraphBuilder, x: str, steps: Steps, layer: ConvReluNorm) -> str:
@@ -89,23 +93,6 @@ def _res2_block(graph: GraphBuilder, x: str, steps: Steps, block: SqueezeExciteR
     mean = graph.add("Flatten", mean_over_time(graph, y, steps))
     gate = graph.add("Sigmoid", linear(graph, graph.add("Relu", linear(graph, mean, block.squeeze)), block.excite))
     return graph.add("Add", x, graph.add("Mul", y, graph.add("Unsqueeze", gate, [2])))
-
-
-def _attend(graph: GraphBuilder, x: str, steps: Steps, attention: Attention) -> str:
-    """As ``ecapa.Attention``: (batch, channels, num_steps), before any softmax."""
-    seen = x
-    if attention.global_context:
-        if attention.biased:
-            context = pool_by_attention(graph, x, graph.add("Mul", x, 0.0), steps, attention.std_floor)
-        else:
-            flat = pool_over_time(graph, graph.add("Unsqueeze", x, [3]), steps, attention.std_floor, "")
-            context = graph.add("Unsqueeze", flat, [2])
-        like_x = graph.add("Concat", [1, 1], graph.add("Unsqueeze", steps.num_steps, [0]), axis=0)
-        seen = graph.add("Concat", x, graph.add("Expand", context, like_x), axis=1)
-    squeezed = convolve(graph, seen, attention.squeeze)
-    if attention.norm is not None:
-        squeezed = batch_norm(graph, graph.add("Relu", squeezed), attention.norm)
-    return convolve(graph, graph.add("Tanh", squeezed), attention.excite)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from speakerkit.config import ModelConfig
+from speakerkit.models.attention import Attention
 from speakerkit.models.blocks import at_least_float32
-from speakerkit.models.pooling import pool_by_attention, pool_over_time
+from speakerkit.models.pooling import pool_by_attention
 from speakerkit.models.speaker_network import SpeakerNetwork
 from speakerkit.models.time_convolution import ReflectConv, TimeConv, mean_over_time
 
 PARTS = 8  # of a Res2 block
-SQUEEZED = 128  # channels inside squeeze-excitation and attention
+SQUEEZED = 128  # channels inside squeeze-excitation
 
 MakeConv = Callable[..., nn.Conv1d]  # (in_channels, out_channels, width, dilation=...)
 
@@ -65,31 +66,6 @@ class SqueezeExciteRes2Block(nn.Module):
         return x + y * gate.unsqueeze(2)
 
 
-class Attention(nn.Module):
-    """Weights over time, from each step and the utterance's mean and deviation."""
-
-    def __init__(self, config: ModelConfig, channels: int, mirrored: bool):
-        super().__init__()
-        self.global_context, self.biased, self.std_floor = config.global_context, mirrored, config.std_floor
-        self.squeeze = nn.Conv1d((3 if config.global_context else 1) * channels, SQUEEZED, 1)
-        self.norm = nn.BatchNorm1d(SQUEEZED) if mirrored else None
-        self.excite = nn.Conv1d(SQUEEZED, channels, 1)
-
-    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, channels, steps) to as many weights, before any softmax."""
-        seen = x
-        if self.global_context:
-            if self.biased:  # equal weights: the population's statistics
-                context = pool_by_attention(x, torch.zeros_like(x), lengths, self.std_floor)
-            else:
-                context = pool_over_time(x.unsqueeze(3), lengths, self.std_floor)
-            seen = torch.cat([x, context.to(x.dtype).unsqueeze(2).expand(-1, -1, x.shape[2])], dim=1)
-        squeezed = self.squeeze(seen)
-        if self.norm is not None:
-            squeezed = self.norm(F.relu(squeezed))
-        return self.excite(squeezed.tanh())
-
-
 class Ecapa(SpeakerNetwork):
     """ECAPA-TDNN: a TDNN layer, SE-Res2 blocks of growing dilation, their outputs together, attentive statistics."""
 
@@ -108,9 +84,10 @@ class Ecapa(SpeakerNetwork):
         pooled = config.pooled_channels
         self.aggregate = nn.Conv1d(channels * len(self.blocks), pooled, 1)
         self.aggregate_norm = nn.BatchNorm1d(pooled) if mirrored else None
-        self.attention = Attention(config, pooled, mirrored)
+        self.attention = Attention(pooled, config.std_floor, config.global_context, mirrored)
         self.pooled_norm = nn.BatchNorm1d(2 * pooled)
         self.embedding = nn.Linear(2 * pooled, config.embedding_dim)
+        self.embedding_norm = nn.BatchNorm1d(config.embedding_dim) if config.embedding_norm else None
 
     def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
         """What is pooled, (batch, channels, num_frames), and its valid frames."""
@@ -128,4 +105,10 @@ class Ecapa(SpeakerNetwork):
 
     def project(self, statistics: torch.Tensor) -> torch.Tensor:
         """(batch, embedding_dim) of pooled statistics."""
-        return self.embedding(self.pooled_norm(statistics))
+        embedding = self.embedding(self.pooled_norm(statistics))
+        return embedding if self.embedding_norm is None else self.embedding_norm(embedding)
+
+    @property
+    def last_norm(self) -> nn.BatchNorm1d | None:
+        """The batch norm behind the last layer, where WeSpeaker's ``emb_bn`` asked for one."""
+        return self.embedding_norm

@@ -12,6 +12,7 @@ NETWORKS = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet221", "resnet293"),
                     ("resnet", "ResNet")),
     **dict.fromkeys(("resnet34_reference", "resnet34_sp_l2reg"), ("resnet", "ReferenceResNet34")),
+    **dict.fromkeys(("simam_resnet34", "simam_resnet100"), ("simam", "SimamResNet")),
     "resnet_speechbrain": ("resnet_speechbrain", "SpeechBrainResNet"),
     "campplus": ("campplus", "CamPlusPlus"),
     **dict.fromkeys(("ecapa", "ecapa_speechbrain"), ("ecapa", "Ecapa")),

@@ -11,21 +11,24 @@ import torch.nn.functional as F
 from torch import nn
 
 from speakerkit.config import ModelConfig
-from speakerkit.models.blocks import BottleneckBlock, ResidualBlock, ResidualTrunk
-from speakerkit.models.pooling import pool_over_time, pool_over_time_and_frequency
+from speakerkit.models.attention import Attention
+from speakerkit.models.blocks import BottleneckBlock, ResidualBlock, ResidualTrunk, at_least_float32
+from speakerkit.models.pooling import pool_by_attention, pool_over_time, pool_over_time_and_frequency
 from speakerkit.models.speaker_network import SpeakerNetwork
 
 
 class ResNet(SpeakerNetwork):
-    """Post-activation trunk of basic blocks or, from 50 layers on, bottleneck blocks; statistics over time,
-    one or two embedding layers."""
+    """Post-activation trunk of basic blocks or, from 50 layers on, bottleneck blocks; statistics over time (both, one
+    of the two, or weighted by attention), one or two embedding layers."""
 
     def __init__(self, config: ModelConfig, num_mel_bins: int):
         super().__init__()
-        self.std_floor = config.std_floor
+        self.std_floor, self.pooling = config.std_floor, config.pooling
         self.trunk = self.make_trunk(config)
-        bins = -(-num_mel_bins // 8)
-        self.embedding = nn.Linear(2 * self.trunk.out_channels * bins, config.embedding_dim)
+        channels = self.trunk.out_channels * -(-num_mel_bins // 8)
+        self.attention = Attention(channels, config.std_floor) if self.pooling == "attention" else None
+        self.embedding = nn.Linear((2 if self.pooling in ("statistics", "attention") else 1) * channels,
+                                   config.embedding_dim)
         self.second = None
         if config.two_embedding_layers:
             self.second = nn.Sequential(
@@ -44,8 +47,12 @@ class ResNet(SpeakerNetwork):
                              expansion=BottleneckBlock.expansion)
 
     def statistics(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
-        """(batch, 2 * channels * freq) means and deviations of ``frame_outputs``."""
-        return pool_over_time(x, lengths, self.std_floor)
+        """(batch, 2 * channels * freq) means and deviations of ``frame_outputs``, or half as many of one of them."""
+        if self.attention is not None:
+            x = at_least_float32(x).transpose(2, 3).flatten(1, 2)  # channel * freq + f
+            return pool_by_attention(x, self.attention(x, lengths), lengths, self.std_floor)
+        both = pool_over_time(x, lengths, self.std_floor)
+        return {"mean": both.chunk(2, dim=1)[0], "deviation": both.chunk(2, dim=1)[1]}.get(self.pooling, both)
 
     def project(self, statistics: torch.Tensor) -> torch.Tensor:
         """(batch, embedding_dim) of pooled statistics."""

@@ -84,22 +84,18 @@ class GatedTrunk(nn.Module):
         return x, lengths
 
 
-class SpeechBrainResNet(SpeakerNetwork):
-    """The trunk, attentive statistics over time of all channels and bins, a layer between two norms."""
+class AttentiveResNet(SpeakerNetwork):
+    """A trunk, then attentive statistics over time of all channels and bins, and a layer."""
 
-    float32_as_it_is = True
-
-    def __init__(self, config: ModelConfig, num_mel_bins: int):
+    def __init__(self, config: ModelConfig, num_mel_bins: int, trunk: nn.Module):
         super().__init__()
         self.std_floor = config.std_floor
-        self.trunk = GatedTrunk(config.base_channels, config.num_blocks)
-        channels = self.trunk.out_channels * -(-num_mel_bins // 8)
-        self.squeeze = nn.Conv1d(channels, ATTENTION_CHANNELS, 1)
+        self.trunk = trunk
+        self.pooled = trunk.out_channels * -(-num_mel_bins // 8)
+        self.squeeze = nn.Conv1d(self.pooled, ATTENTION_CHANNELS, 1)
         self.squeeze_norm = nn.BatchNorm1d(ATTENTION_CHANNELS)
-        self.excite = nn.Conv1d(ATTENTION_CHANNELS, channels, 1)
-        self.pooled_norm = nn.BatchNorm1d(2 * channels)
-        self.embedding = nn.Linear(2 * channels, config.embedding_dim)
-        self.embedding_norm = nn.BatchNorm1d(config.embedding_dim)
+        self.excite = nn.Conv1d(ATTENTION_CHANNELS, self.pooled, 1)
+        self.embedding = nn.Linear(2 * self.pooled, config.embedding_dim)
 
     def frame_outputs(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
         """What is pooled, (batch, channels * bins, steps), and its valid steps; a step is 8 frames."""
@@ -110,6 +106,17 @@ class SpeechBrainResNet(SpeakerNetwork):
         """(batch, 2 * channels * bins) weighted means and deviations of ``frame_outputs``."""
         weights = self.excite(self.squeeze_norm(F.relu(self.squeeze(x))))
         return pool_by_attention(x, weights, lengths, self.std_floor)
+
+
+class SpeechBrainResNet(AttentiveResNet):
+    """SpeechBrain's trunk; its layer lies between two norms."""
+
+    float32_as_it_is = True
+
+    def __init__(self, config: ModelConfig, num_mel_bins: int):
+        super().__init__(config, num_mel_bins, GatedTrunk(config.base_channels, config.num_blocks))
+        self.pooled_norm = nn.BatchNorm1d(2 * self.pooled)
+        self.embedding_norm = nn.BatchNorm1d(config.embedding_dim)
 
     def project(self, statistics: torch.Tensor) -> torch.Tensor:
         """(batch, embedding_dim) of pooled statistics."""

@@ -74,10 +74,10 @@ def test_a_trainers_folder(original_weights, tmp_path, capsys):
     assert model_file.read_info(out).fbank.window_type == "povey"
     config.write_text("lr: 0.1\n")
     assert f"{config}: lies beside and is no configuration of a system we know; not used" in said(2, checkpoint, out)
-    config.write_text(CONFIG.replace("TSTP", "TSDP"))
+    config.write_text(CONFIG.replace("TSTP", "MQMHASTP"))
     assert said(1, checkpoint, out, "--overwrite") == (
-        f"import-model: {config}: what isn't had here: model_args.pooling_func is 'TSDP'; want 'TSTP', of ECAPA-TDNN "
-        "'ASTP'\n")
+        f"import-model: {config}: what isn't had here: model_args.pooling_func is 'MQMHASTP'; want one of TSTP, "
+        "ASTP, TAP, TSDP\n")
 
 
 def test_a_configuration_beside_needs_pyyaml(checkpoint, tmp_path, capsys, monkeypatch):

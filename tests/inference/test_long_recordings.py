@@ -183,6 +183,9 @@ def test_statistics_are_those_of_the_networks(models):
                           (DEEP["reference"], pooling.pool_over_time_and_frequency)):
         np.testing.assert_allclose(pooled(statistics, config), plain(given.float(), None, config.std_floor)[0],
                                    rtol=1e-4)
+    both = pooled(statistics, ModelConfig())
+    np.testing.assert_array_equal(pooled(statistics, ModelConfig(pooling="mean")), both[:12])
+    np.testing.assert_array_equal(pooled(statistics, ModelConfig(pooling="deviation")), both[12:])
 
 
 def test_too_short_is_refused(models):

@@ -23,6 +23,12 @@ KINDS = {
     "eres2net_huge": ModelConfig(**SMALL, architecture="eres2net_huge", std_floor=1e-8),
     "eres2netv2": ModelConfig(**SMALL, architecture="eres2netv2", std_floor=1e-8),
     "eres2netv2_w24s4ep4": ModelConfig(**SMALL, architecture="eres2netv2_w24s4ep4", std_floor=1e-8),
+    "ecapa_norm": ModelConfig(**THIN, architecture="ecapa", embedding_norm=True),
+    "attention": ModelConfig(**SMALL, pooling="attention"),
+    "mean": ModelConfig(**SMALL, pooling="mean", two_embedding_layers=True),
+    "deviation": ModelConfig(**SMALL, architecture="resnet50", pooling="deviation"),
+    "res2net attention": ModelConfig(**SMALL, architecture="res2net", pooling="attention"),
+    "simam": ModelConfig(**SMALL, architecture="simam_resnet34", std_floor=1e-5),
     "resnet_speechbrain": ModelConfig(**SMALL, architecture="resnet_speechbrain", std_floor=1e-5),
 }
 BINS = 24

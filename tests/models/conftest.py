@@ -24,6 +24,12 @@ KINDS = {
     "eres2net two layers": ModelConfig(**SMALL, architecture="eres2net", two_embedding_layers=True),
     "res2net": ModelConfig(**SMALL, architecture="res2net"),
     "sp_l2reg": ModelConfig(**SMALL, architecture="resnet34_sp_l2reg", std_floor=1e-12),
+    "attention": ModelConfig(**SMALL, pooling="attention"),
+    "mean": ModelConfig(**SMALL, pooling="mean", two_embedding_layers=True),
+    "deviation": ModelConfig(**SMALL, architecture="resnet50", pooling="deviation"),
+    "ecapa_norm": ModelConfig(**(SMALL | {"base_channels": 16, "num_blocks": (2,)}), architecture="ecapa",
+                              embedding_norm=True),
+    "simam": ModelConfig(**SMALL, architecture="simam_resnet34", std_floor=1e-5),
     "resnet_speechbrain": ModelConfig(**SMALL, architecture="resnet_speechbrain", std_floor=1e-5),
 }
 

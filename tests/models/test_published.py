@@ -1,5 +1,6 @@
 """Published networks: the originals' embeddings from the originals' weights, through the importer."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.models.golden import golden_signal, prepare_features
 from speakerkit.models.published.convert import convert
-from speakerkit.models.published.front_ends import FRONT_ENDS
+from speakerkit.models.published.front_ends import FRONT_ENDS, FrontEnd
 from speakerkit.models.published.recognise import recognise
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"  # see its README.md
@@ -40,7 +41,18 @@ IN_FLOAT64 = {
     "wespeaker_res2net": "res2net",
     "wespeaker_resnet18": "resnet18",
     "wespeaker_resnet50": "resnet50",
+    "wespeaker_ecapa64_norm": "ecapa",
+    "wespeaker_resnet18_astp": "resnet18",
+    "wespeaker_resnet18_tap": "resnet18",
+    "wespeaker_resnet18_tsdp": "resnet18",
+    "wespeaker_simam34": "simam_resnet34",
 }
+# What only a configuration tells: a mean alone and a deviation alone have as many weights.
+POOLING = {"wespeaker_resnet18_tap": "mean", "wespeaker_resnet18_tsdp": "deviation"}
+
+
+def front_end_of(name: str) -> FrontEnd:
+    return dataclasses.replace(FRONT_ENDS[name.split("_")[0]], pooling=POOLING.get(name, ""))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +61,7 @@ def load_original(original_weights):
 
     def load(name: str) -> nn.Module:
         weights = original_weights(name)
-        source = name.split("_")[0]
-        recipe = recognise(weights, "x.pt", source, FRONT_ENDS[source])
+        recipe = recognise(weights, "x.pt", name.split("_")[0], front_end_of(name))
         return convert(weights, recipe, "x.pt").requires_grad_(False)
 
     return load
@@ -94,8 +105,7 @@ def test_from_samples_to_speechbrains_embedding(load_original, original_weights,
 
 @pytest.mark.parametrize("name", IN_FLOAT64)
 def test_the_architecture_is_told_by_the_keys(original_weights, name):
-    source = name.split("_")[0]
-    recipe = recognise(original_weights(name), "x.pt", source, FRONT_ENDS[source])
+    recipe = recognise(original_weights(name), "x.pt", name.split("_")[0], front_end_of(name))
     assert recipe.model.architecture == IN_FLOAT64[name]
 
 
@@ -156,9 +166,8 @@ def test_what_else_keys_leave_open(original_weights):
 
 
 @pytest.mark.parametrize("name, keys, message", [
-    ("wespeaker_resnet18", ("pool.linear1.weight", "pool.linear2.weight"), "pools by attention; want statistics"),
-    ("wespeaker_resnet18", ("pool.n_query.0.heads_att_trans.0.att_0.weight",), "pools by attention; want statistics"),
-    ("wespeaker_ecapa64", ("bn2.weight",), "normalises its embedding .emb_bn.; want one that doesn't"),
+    ("wespeaker_resnet18", ("pool.heads_att_trans.0.att_0.weight",), "several heads of attention .MHASTP, MQMHASTP."),
+    ("wespeaker_resnet18", ("pool.n_query.0.heads_att_trans.0.att_0.weight",), "several heads of attention"),
 ])
 def test_variants_that_are_not_had(original_weights, name, keys, message):
     weights = original_weights(name) | {key: torch.ones(1) for key in keys}
@@ -186,3 +195,10 @@ def test_half_precision_and_float64_become_float32(campplus):
         stored = {key: weight.to(dtype) for key, weight in campplus.items()}
         network = convert(stored, recognise(stored, "x.pt"), "x.pt")
         assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+def test_a_mean_alone_or_a_deviation_alone(original_weights):
+    with pytest.raises(ConfigError, match=r"the mean alone or the deviation alone \(TAP, TSDP\).*want its config"):
+        recognise(original_weights("wespeaker_resnet18_tap"), "x.pt", "wespeaker")
+    with pytest.raises(DataError, match="is no CAM.* we know: its configuration says that it pools the mean alone"):
+        recognise(original_weights("wespeaker_campplus"), "x.pt", "wespeaker", front_end_of("wespeaker_resnet18_tap"))

@@ -7,10 +7,11 @@ from speakerkit.config import SPEECHBRAIN_FBANK, FbankConfig
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """A filterbank, and whether each utterance's mean is removed."""
+    """A filterbank, whether each utterance's mean is removed, and what is pooled, which weights don't always tell."""
 
     fbank: FbankConfig
     mean_norm: bool = True
+    pooling: str = ""  # as ``ModelConfig.pooling``; '' where no configuration tells it
 
 
 # Mean removal hides the waveform's scale, but not in quiet sounds: on [-1, 1] they reach the floor of

@@ -59,6 +59,8 @@ def resnet(num_blocks: Sequence[int]) -> Sequence[Rule]:
         (r"^trunk\.stem_norm\.", "bn1."),
         (r"^trunk\.blocks\.(\d+)\.", in_stages(num_blocks, "layer{}.{}.")),
         (r"^(layer.*)\.norm", r"\1.bn"),
+        (r"^attention\.squeeze\.", "pool.linear1."),
+        (r"^attention\.excite\.", "pool.linear2."),
         (r"^embedding\.", "seg_1."),
         (r"^second\.1\.", "seg_bn_1."),
         (r"^second\.2\.", "seg_2."),
@@ -127,6 +129,7 @@ WESPEAKER_ECAPA: Sequence[Rule] = (
     (r"^attention\.squeeze\.", "pool.linear1."),
     (r"^attention\.excite\.", "pool.linear2."),
     (r"^pooled_norm\.", "bn."),
+    (r"^embedding_norm\.", "bn2."),
     (r"^embedding\.", "linear."),
 )
 
@@ -148,6 +151,21 @@ SPEECHBRAIN_ECAPA: Sequence[Rule] = (
     (r"^pooled_norm\.", "asp_bn.norm."),
     (r"^embedding\.", "fc.conv."),
 )
+
+
+def simam_resnet(num_blocks: Sequence[int]) -> Sequence[Rule]:
+    """WeSpeaker's SimAM-ResNets."""
+    return (
+        (r"^trunk\.stem\.", "front.conv1."),
+        (r"^trunk\.stem_norm\.", "front.bn1."),
+        (r"^trunk\.blocks\.(\d+)\.", in_stages(num_blocks, "front.layer{}.{}.")),
+        (r"^(front\.layer.*)\.norm", r"\1.bn"),
+        (r"\.shortcut\.", ".downsample."),
+        (r"^squeeze\.", "pooling.attention.0."),
+        (r"^squeeze_norm\.", "pooling.attention.2."),
+        (r"^excite\.", "pooling.attention.3."),
+        (r"^embedding\.", "bottleneck."),
+    )
 
 
 def speechbrain_resnet(num_blocks: Sequence[int]) -> Sequence[Rule]:

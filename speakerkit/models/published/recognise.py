@@ -93,9 +93,26 @@ def _res2net(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
 
 
 def _embedding_layers(tensors: Tensors) -> dict:
-    if any(key.startswith("pool.") for key in tensors):  # WeSpeaker's ASTP and MQMHASTP
-        raise ValueError("it pools by attention; want statistics over time (TSTP)")
-    return {"embedding_dim": _size(tensors, "seg_1.weight"), "two_embedding_layers": "seg_2.weight" in tensors}
+    if any(key.startswith(("pool.n_query.", "pool.heads_att_trans.")) for key in tensors):
+        raise ValueError("it pools by several heads of attention (MHASTP, MQMHASTP); want TSTP, ASTP, TAP or TSDP")
+    pooling = "attention" if "pool.linear1.weight" in tensors else "statistics"
+    return {"embedding_dim": _size(tensors, "seg_1.weight"), "two_embedding_layers": "seg_2.weight" in tensors,
+            "pooling": pooling}
+
+
+def _pooling(tensors: Tensors, options: dict, front_end: FrontEnd, path: str | os.PathLike) -> dict:
+    """What its configuration says of pooling: weights don't tell a mean alone from a deviation alone."""
+    if "pooling" not in options:
+        if front_end.pooling in ("mean", "deviation"):
+            raise ValueError(f"its configuration says that it pools the {front_end.pooling} alone")
+        return {}
+    if front_end.pooling:
+        return {"pooling": front_end.pooling}
+    whole = 2 * 8 * options["base_channels"] * -(-front_end.fbank.num_mel_bins // 8)
+    if "layer1.0.conv3.weight" not in tensors and 2 * _size(tensors, "seg_1.weight", 1) == whole:
+        raise ConfigError(f"{os.fspath(path)}: pools the mean alone or the deviation alone (TAP, TSDP), and its keys "
+                          "don't tell which; want its configuration with --config or beside it")
+    return {}
 
 
 def _reference(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
@@ -117,13 +134,12 @@ def _campplus(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
 
 def _wespeaker_ecapa(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
     pooled = _size(tensors, "conv.weight")
-    if "bn2.weight" in tensors:
-        raise ValueError("it normalises its embedding (emb_bn); want one that doesn't")
     options = {
         "architecture": "ecapa", "base_channels": _size(tensors, "layer1.conv.weight"), "pooled_channels": pooled,
         "num_blocks": (len({key.split(".")[0] for key in tensors if ".se_res2block." in key}),),
         "embedding_dim": _size(tensors, "linear.weight"),
         "global_context": _size(tensors, "pool.linear1.weight", 1) != pooled,
+        "embedding_norm": "bn2.weight" in tensors,
     }
     return options, names.WESPEAKER_ECAPA
 
@@ -146,6 +162,14 @@ def _speechbrain_resnet(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
     return options, names.speechbrain_resnet(blocks)
 
 
+def _simam_resnet(tensors: Tensors) -> tuple[dict, Sequence[names.Rule]]:
+    blocks = _blocks(tensors, r"front\.layer(\d)\.(\d{1,3})\.")
+    options = {"architecture": _architecture(blocks, ("simam_resnet34", "simam_resnet100")), "num_blocks": blocks,
+               "base_channels": _size(tensors, "front.conv1.weight"),
+               "embedding_dim": _size(tensors, "bottleneck.weight")}
+    return options, names.simam_resnet(blocks)
+
+
 KINDS = (
     Kind("reference ResNet34", ("encoder.block_0.layer_0.conv1.weight", "encoder.resnet0_dense.weight"),
          {"reference": 1e-12}, _reference, False),
@@ -160,6 +184,8 @@ KINDS = (
          _speechbrain_ecapa),
     Kind("SpeechBrain ResNet", ("norm_stats.weight", "fc_embed.weight"), {"speechbrain": 1e-5}, _speechbrain_resnet,
          False),
+    Kind("SimAM-ResNet", ("front.layer1.0.conv1.weight", "pooling.attention.0.weight"), {"wespeaker": 1e-5},
+         _simam_resnet),
     Kind("ResNet", ("seg_1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight"),
          {"wespeaker": 1e-7, "3dspeaker": 1e-8}, _resnet),
 )
@@ -196,6 +222,7 @@ def recognise(tensors: Tensors, path: str | os.PathLike, source: str | None = No
             raise ConfigError(f"{os.fspath(path)}: the front end of the {kind.name}'s sibling isn't published; "
                               "want its configuration (sv.yaml) with --config or beside it")
         front_end = front_end or FRONT_ENDS[source]
+        options |= _pooling(tensors, options, front_end, path)
         model = ModelConfig(**({"mean_norm": front_end.mean_norm} | options), std_floor=kind.std_floors[source])
     except ValueError as error:
         raise DataError(path, f"is no {kind.name} we know: {error}") from None

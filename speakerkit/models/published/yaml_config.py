@@ -146,15 +146,15 @@ def _kaldi(config: dict, where: tuple[str, ...], words: dict[str, str], **fixed)
 def _wespeaker(config: dict) -> FrontEnd:
     _only(config, "dataset_args", "frontend", value="fbank")
     _only(config, "dataset_args", "cmvn_args", "norm_var", value=False)
-    # Two poolings of one size can't be told apart by weights.
-    pooling = _get(config, "model_args", "pooling_func", default="TSTP")
-    if pooling not in ("TSTP", "ASTP"):
-        raise ValueError(f"model_args.pooling_func is {pooling!r}; want 'TSTP', of ECAPA-TDNN 'ASTP'")
+    pooling = _get(config, "model_args", "pooling_func", default="")
+    if pooling not in WESPEAKER_POOLING:
+        raise ValueError(f"model_args.pooling_func is {pooling!r}; want one of {', '.join([*WESPEAKER_POOLING][1:])}")
     words = {"num_mel_bins": "num_mel_bins", "frame_length_ms": "frame_length", "frame_shift_ms": "frame_shift"}
     fixed = {"window_type": "hamming", "sample_rate": _get(config, "dataset_args", "resample_rate", default=16000)}
     fbank = _kaldi(config, ("dataset_args", "fbank_args"), words, **fixed)
     mean = _get(config, "dataset_args", "cmvn_args", "norm_mean", default=True)
-    return FrontEnd(fbank, mean_norm=bool(_get(config, "dataset_args", "cmvn", default=True) and mean))
+    return FrontEnd(fbank, mean_norm=bool(_get(config, "dataset_args", "cmvn", default=True) and mean),
+                    pooling=WESPEAKER_POOLING[pooling])
 
 
 def _3dspeaker(config: dict) -> FrontEnd:
@@ -198,6 +198,7 @@ def _names(config: dict, *keys: str) -> str:
     return str(_get(config, *keys, default=""))
 
 
+WESPEAKER_POOLING = {"": "", "TSTP": "statistics", "ASTP": "attention", "TAP": "mean", "TSDP": "deviation"}
 SPEECHBRAIN_FEATURES = {"deltas": False, "context": False, "n_fft": 400, "win_length": 25, "hop_length": 10, "f_min": 0,
                         "f_max": 8000}  # as its Fbank has them, which is the filterbank that we have
 MODELSCOPE_TYPES = ("cam++-sv", "ecapa-tdnn-sv", "eres2net-sv", "eres2net-aug-sv", "eres2netv2-sv", "resnet-sv",
