@@ -16,6 +16,7 @@ from speakerkit.features.dither import Dither, draw_dither
 from speakerkit.features.framing import (
     BLOCK_FRAMES,
     EPSILON,
+    Elementary,
     chunk_samples,
     frame_window,
     mel_filters,
@@ -26,6 +27,13 @@ from speakerkit.features.speechbrain_fbank import compute_speechbrain_fbank
 
 __all__ = ["chunk_samples", "compute_fbank", "mel_filters", "num_frames", "warp_frequency"]
 
+TORCH = Elementary(  # window and filters come out as torchaudio's, to the bit
+    log=lambda values: torch.from_numpy(values).log().numpy(),
+    cos=lambda values: torch.from_numpy(values).cos().numpy(),
+    sin=lambda values: torch.from_numpy(values).sin().numpy(),
+    power=lambda values, exponent: torch.from_numpy(values).pow(exponent).numpy(),
+)
+
 
 @functools.lru_cache(maxsize=64)
 def _constants(config: FbankConfig, device: torch.device, vtln_warp: float) -> tuple[torch.Tensor, list[tuple]]:
@@ -33,8 +41,8 @@ def _constants(config: FbankConfig, device: torch.device, vtln_warp: float) -> t
 
     The lower filters are narrow and the upper ones see no low bin, so half of all products are with zeros.
     """
-    window = torch.from_numpy(frame_window(config)).to(device, torch.float32)
-    filters = torch.from_numpy(mel_filters(config, vtln_warp)).to(device, torch.float32)
+    window = torch.from_numpy(frame_window(config, TORCH)).to(device, torch.float32)
+    filters = torch.from_numpy(mel_filters(config, vtln_warp, TORCH)).to(device, torch.float32)
     halves = []
     for part in filters.tensor_split(2, dim=1):
         used = part.any(dim=1).nonzero()[:, 0].tolist() or [0]
@@ -139,15 +147,16 @@ def _frames_to_fbank(
 def _windowed(frames: torch.Tensor, window: torch.Tensor, config: FbankConfig) -> torch.Tensor:
     """(..., num_frames, fft_length): pre-emphasised, windowed, and zeros to the end.
 
-    Before a frame's first sample lies, as in Kaldi, the same once more.
+    Before a frame's first sample lies, as in Kaldi, the same once more. Product and difference are each rounded, as
+    torchaudio's are: in one step (torch.sub's alpha) the quiet bins come out up to 1.5e-3 away from its.
     """
     length = config.frame_length
     padded = frames.new_empty(*frames.shape[:-1], config.fft_length)
     padded[..., length:] = 0.0
     inside = padded[..., :length]
-    torch.sub(frames[..., 1:], frames[..., :-1], alpha=config.preemphasis, out=inside[..., 1:])
-    torch.mul(frames[..., :1], 1 - config.preemphasis, out=inside[..., :1])
-    inside *= window
+    torch.mul(frames[..., :-1], config.preemphasis, out=inside[..., 1:])
+    torch.mul(frames[..., :1], config.preemphasis, out=inside[..., :1])
+    torch.sub(frames, inside, out=inside).mul_(window)
     return padded
 
 

@@ -1,6 +1,8 @@
 """What is fixed of a filterbank before any sample comes: frame counts, window, mel filters. No torch."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,19 +52,35 @@ def cut_range(features: np.ndarray, config: FbankConfig) -> np.ndarray:
     return np.maximum(features, features.max() - np.float32(RANGE_DB))
 
 
-def frame_window(config: FbankConfig) -> np.ndarray:
-    """(frame_length,) float64; all windows symmetric, as Kaldi's."""
+@dataclass(frozen=True)
+class Elementary:
+    """Functions of (n,) float32 values whose last bit is the library's own; these are rounded once from float64."""
+
+    log: Callable[[np.ndarray], np.ndarray] = lambda values: _rounded(np.log, values)
+    cos: Callable[[np.ndarray], np.ndarray] = lambda values: _rounded(np.cos, values)
+    sin: Callable[[np.ndarray], np.ndarray] = lambda values: _rounded(np.sin, values)
+    power: Callable[[np.ndarray, float], np.ndarray] = lambda values, exponent: _rounded(
+        lambda exact: exact**exponent, values)
+
+
+def _rounded(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    return function(values.astype(np.float64)).astype(np.float32)
+
+
+def frame_window(config: FbankConfig, functions: Elementary = Elementary()) -> np.ndarray:
+    """(frame_length,) float32; all windows symmetric, as Kaldi's, in the float32 steps of torchaudio's."""
     n = config.frame_length
-    phase = 2 * math.pi * np.arange(n) / (n - 1)
-    hann = 0.5 - 0.5 * np.cos(phase)
+    phase = np.arange(n, dtype=np.float32) * np.float32(2 * math.pi / (n - 1))
+    cosine = functions.cos(phase)
+    hann = 0.5 - 0.5 * cosine
     coeff = config.blackman_coeff
     return {
-        "povey": hann**0.85,
-        "hamming": 0.54 - 0.46 * np.cos(phase),
+        "povey": functions.power(hann, 0.85),
+        "hamming": 0.54 - 0.46 * cosine,
         "hanning": hann,
-        "blackman": coeff - 0.5 * np.cos(phase) + (0.5 - coeff) * np.cos(2 * phase),
-        "sine": np.sin(0.5 * phase),
-        "rectangular": np.ones(n),
+        "blackman": coeff - 0.5 * cosine + (0.5 - coeff) * functions.cos(2 * phase),
+        "sine": functions.sin(0.5 * phase),
+        "rectangular": np.ones(n, np.float32),
     }[config.window_type]
 
 
@@ -92,17 +110,21 @@ def warp_frequency(hz: np.ndarray, warp: float, config: FbankConfig) -> np.ndarr
     return np.interp(hz, [low, first, last, high], [low, first / warp, last / warp, high])
 
 
-def mel_filters(config: FbankConfig, vtln_warp: float = 1.0) -> np.ndarray:
-    """Triangular filters (fft_length / 2 + 1, num_mel_bins), float64; the Nyquist bin has weight 0 as in Kaldi.
+def mel_filters(config: FbankConfig, vtln_warp: float = 1.0, functions: Elementary = Elementary()) -> np.ndarray:
+    """Triangular filters (fft_length / 2 + 1, num_mel_bins), float32; the Nyquist bin has weight 0 as in Kaldi.
 
-    With ``vtln_warp`` the filters' corners lie at ``warp_frequency`` of where they lay.
+    Kaldi's get_mel_banks in the float32 steps of torchaudio's: rounding on the mel scale moves a weight by up to
+    1.4e-5, and a network trained on filters has learned those. With ``vtln_warp`` the filters' corners lie at
+    ``warp_frequency`` of where they lay.
     """
-    num_bins = config.fft_length // 2
-    edges = np.linspace(_mel(config.low_freq), _mel(config.upper_freq), config.num_mel_bins + 2)
+    num_bins, count = config.fft_length // 2, config.num_mel_bins
+    low, high = _mel(config.low_freq), _mel(config.upper_freq)
+    edges = np.float32(low) + np.arange(count + 2, dtype=np.float32) * np.float32((high - low) / (count + 1))
     if vtln_warp != 1.0:
-        edges = _mel(warp_frequency(_hertz(edges), vtln_warp, config))
+        edges = _mel(warp_frequency(_hertz(edges), vtln_warp, config)).astype(np.float32)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    bins = _mel(config.sample_rate / config.fft_length * np.arange(num_bins))[:, None]
+    hertz = np.arange(num_bins, dtype=np.float32) * np.float32(config.sample_rate / config.fft_length)
+    bins = (np.float32(1127.0) * functions.log(np.float32(1.0) + hertz / np.float32(700.0)))[:, None]
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
-    filters = np.maximum(0.0, np.minimum(rising, falling))
-    return np.concatenate([filters, np.zeros((config.fft_length // 2 + 1 - num_bins, config.num_mel_bins))])
+    filters = np.maximum(np.float32(0.0), np.minimum(rising, falling))
+    return np.concatenate([filters, np.zeros((config.fft_length // 2 + 1 - num_bins, count), np.float32)])

@@ -72,7 +72,7 @@ def test_a_padded_batch_has_each_ones_mean_removed(speech, options):
     for frames, count, samples in zip(features, counts, speech, strict=True):
         plain = subtract_mean(compute_fbank(torch.from_numpy(samples), config)).numpy()
         assert count == len(plain)
-        np.testing.assert_allclose(frames[:count], plain, atol=0.02)
+        np.testing.assert_allclose(frames[:count], plain, atol=0.05)
 
 
 def test_dither_is_refused():
