@@ -31,6 +31,11 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     return network.requires_grad_(False)
 
 
+def stays_as_it_is(network: nn.Module, precision: torch.dtype) -> bool:
+    """Whether the network asks for its own layers and their order, on a CPU."""
+    return precision == torch.float32 and getattr(network, "float32_as_it_is", False)
+
+
 def prepare_for_inference(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
     """Folded, channels-last, the convolutional part in ``precision``; pooling and what follows stay float32.
 
@@ -38,7 +43,7 @@ def prepare_for_inference(network: nn.Module, device: torch.device, precision: t
     embeddings are then those of the unfolded network bit by bit. Channels-last convolutions sum in an order that
     rounds twice as much.
     """
-    if precision == torch.float32 and device.type == "cpu" and getattr(network, "float32_as_it_is", False):
+    if device.type == "cpu" and stays_as_it_is(network, precision):
         return copy.deepcopy(network).eval().requires_grad_(False)
     network = fold_batch_norm(network).to(device, memory_format=torch.channels_last)
     for name in network.convolutional:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from speakerkit.models.folding import stays_as_it_is
+
 log = logging.getLogger(__name__)
 
 PROBE_FRAMES = 64
@@ -55,6 +57,8 @@ def fuse_convolutions(network: nn.Module, columns: int) -> nn.Module:
     if not parts:
         return network
     precision = next(getattr(network, parts[0]).parameters()).dtype
+    if stays_as_it_is(network, precision):
+        return network
     probe = torch.randn(1, PROBE_FRAMES, columns, generator=torch.Generator().manual_seed(1)).to(precision)
     try:
         with torch.inference_mode():
