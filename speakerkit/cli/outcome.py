@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import re
-import signal
 import sys
 import time
 import traceback
@@ -17,6 +16,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 
 from speakerkit import __version__
+from speakerkit.cli.stopping import Stopper, Terminated
 from speakerkit.errors import ConfigError, DataError, DataErrors, MachineError
 
 SCHEMA = 1  # of the --json object
@@ -25,10 +25,6 @@ NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory")  # torch's w
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 log = logging.getLogger("speakerkit")
-
-
-class Terminated(BaseException):
-    """SIGTERM: open files are dropped in order, then the command ends with 143."""
 
 
 class _ClosedOutput(io.RawIOBase):
@@ -67,7 +63,7 @@ class _TellFormatter(logging.Formatter):
 
 @contextlib.contextmanager
 def _telling(program: str, quiet: bool) -> Iterator[None]:
-    """The log goes to stderr under the program's name, and SIGTERM ends it in order; afterwards all is as before."""
+    """The log goes to stderr under the program's name; afterwards all is as before."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -75,22 +71,15 @@ def _telling(program: str, quiet: bool) -> Iterator[None]:
     handler.setFormatter(_TellFormatter(program))
     handler.setLevel(logging.WARNING if quiet else logging.INFO)  # a log file still gets everything
 
-    def terminate(signum, frame):
-        raise Terminated()
-
-    before, handlers, sigterm = (log.level, log.propagate), log.handlers[:], None
+    before, handlers = (log.level, log.propagate), log.handlers[:]
     log.handlers[:], log.propagate = [handler], False
     log.setLevel(logging.INFO)
-    with contextlib.suppress(ValueError):  # not the main thread: the caller owns the signals
-        sigterm = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         log.handlers[:] = handlers
         log.setLevel(before[0])
         log.propagate = before[1]
-        if sigterm is not None:
-            signal.signal(signal.SIGTERM, sigterm)
 
 
 def _tell(program: str, message: object) -> None:
@@ -190,11 +179,11 @@ def run(
     program, started = parser.prog, time.monotonic()
     args.report = {}
     args.command_line = [program, *(sys.argv[1:] if argv is None else argv)]
-    with _telling(program, args.quiet):
+    with _telling(program, args.quiet), Stopper().watch() as stopper:
         if args.json and _is_named_twice(args):
             _tell(program, f"--json {args.json} is another file of this command; want a name of its own")
             return 2
-        code, told = _call(program, function, args)
+        code, told = _call(program, function, args, stopper)
         if args.json:
             code = _write_report(program, args, code, started, told)
     return code
@@ -208,7 +197,7 @@ def _is_named_twice(args: argparse.Namespace) -> bool:
                for word in words)
 
 
-def _call(program: str, function: Callable, args: argparse.Namespace) -> tuple[int, str | None]:
+def _call(program: str, function: Callable, args: argparse.Namespace, stopper: Stopper) -> tuple[int, str | None]:
     """Exit code, and what went wrong in words."""
     try:
         function(args)
@@ -216,5 +205,6 @@ def _call(program: str, function: Callable, args: argparse.Namespace) -> tuple[i
     except BrokenPipeError:  # `... | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BaseException as error:  # noqa: BLE001 - the one place where everything ends in an exit code
+        stopper.caught()
         return _exit_code(program, error), str(_translated(error)) or type(error).__name__
     return 0, None

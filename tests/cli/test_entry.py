@@ -1,6 +1,7 @@
 """What every command shares: exit codes, --json on failure, options, and a --help that answers at once."""
 
 import argparse
+import contextlib
 import errno
 import json
 import logging
@@ -10,12 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from speakerkit import __version__
-from speakerkit.cli import entry, outcome, umbrella
+from speakerkit.cli import entry, stopping, umbrella
 from speakerkit.errors import ConfigError, DataError, DataErrors, MachineError, RecordingError
 
 
@@ -55,7 +57,7 @@ ENDS = [  # what is raised, exit code, status, the line on stderr
     (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the manual"), 75, "machine-failed",
      "do-thing: out of memory: CUDA out of memory. Tried to allocate 2.00 GiB."),
     (KeyboardInterrupt(), 130, "stopped", "do-thing: stopped by Ctrl-C"),
-    (outcome.Terminated(), 143, "stopped", "do-thing: stopped by SIGTERM"),
+    (stopping.Terminated(), 143, "stopped", "do-thing: stopped by SIGTERM"),
 ]
 
 
@@ -101,6 +103,33 @@ def test_a_signal_ends_it_in_order(capsys):
 
     assert run(stop_myself) == 143
     assert capsys.readouterr() == ("cleaned up\n", "do-thing: stopped by SIGTERM\n")
+
+
+@pytest.mark.parametrize("signum, code, line", [
+    (signal.SIGTERM, 143, "do-thing: stopped by SIGTERM\n"), (signal.SIGINT, 130, "do-thing: stopped by Ctrl-C\n")])
+def test_a_signal_that_was_dropped_comes_again_but_never_while_cleaning_up(monkeypatch, capsys, signum, code, line):
+    monkeypatch.setattr(stopping, "AGAIN_S", 0.01)
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)  # begun in the background
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN), signal.getitimer(signal.ITIMER_REAL)
+
+    def stop_and_drop_it(args):
+        try:
+            with contextlib.suppress(BaseException):  # as Python does in a destructor
+                os.kill(os.getpid(), signum)
+            threading.Event().wait(60)
+        finally:
+            until = time.monotonic() + 0.2
+            while time.monotonic() < until:
+                pass
+            print("cleaned up")
+
+    try:
+        assert run(stop_and_drop_it) == code
+        assert capsys.readouterr() == ("cleaned up\n", line)
+        assert signal.signal(signal.SIGALRM, before[0]) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGALRM, before[0])
+        signal.setitimer(signal.ITIMER_REAL, *before[1])
 
 
 def test_success_with_json_on_standard_output(capsys):
