@@ -60,6 +60,13 @@ def describe_trials(name: str, result: dict) -> str:
     )
 
 
+def without_folders(result: dict) -> dict:
+    """A result whose protocol names its files, not where they lay on the machine that made them."""
+    protocol = {key: Path(value).name if isinstance(value, str) else value
+                for key, value in result.get("protocol", {}).items()}
+    return result | ({"protocol": protocol} if protocol else {})
+
+
 def package(args: argparse.Namespace) -> None:
     from speakerkit.io.files import write_text
     from speakerkit.models import model_file
@@ -75,7 +82,7 @@ def package(args: argparse.Namespace) -> None:
             info,
             threshold=float(first["eer_threshold"]),
             threshold_trials=describe_trials(name, first),
-            results={n: {k: r[k] for k in kept if k in r} for n, r in results.items()},
+            results={n: without_folders({k: r[k] for k in kept if k in r}) for n, r in results.items()},
             training=info.training | {"commit": args.commit or git_commit(), "command": args.command},
         )
     if args.calibrate:

@@ -12,7 +12,8 @@ from speakerkit.models import model_file
 from speakerkit.models.networks import initialise, make_network
 
 RESULT = {"num_target": 100, "num_nontarget": 2000, "eer_percent": 3.25, "eer_threshold": 0.5, "min_dcf": 0.25,
-          "dcf_p_target": 0.01, "dcf_c_miss": 1.0, "dcf_c_fa": 1.0}
+          "dcf_p_target": 0.01, "dcf_c_miss": 1.0, "dcf_c_fa": 1.0,
+          "protocol": {"trials": "/home/somebody/exp/trials", "trials_sha256": "ab" * 32, "num_missing": 0}}
 TRAINING = {"num_steps": 1800, "seconds": 7200, "precision": "bfloat16", "seed": 1, "version": "0.1.0"}
 INIT = {"name": "first", "sha256": "ab" * 32, "num_shared_speakers": 0}
 TEACHER = {"name": "wise", "sha256": "cd" * 32, "training_data": "200,000 speakers", "licence": "Apache-2.0"}
@@ -51,6 +52,8 @@ def test_the_card_says_what_the_model_is(package):
     assert f"`{model.info.weights_sha256}`" in card
     assert model.info.threshold == 0.5 and "EER 3.25 %" in model.info.threshold_trials
     assert model.info.training["commit"] == "abc"
+    assert model.info.results["some pairs"]["protocol"] == {"trials": "trials", "trials_sha256": "ab" * 32,
+                                                            "num_missing": 0}
     # Two Gaussians of one deviation: the ratio's slope is the distance of their means over the variance, 10.
     assert model.info.calibration["scale"] == pytest.approx(10, rel=0.3)
     assert model.info.calibration["num_target"] == 60
