@@ -1,6 +1,7 @@
 """extract-embeddings: one embedding a recording."""
 
 import argparse
+import contextlib
 
 from speakerkit.cli import entry
 from speakerkit.errors import ConfigError
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
         example="extract-embeddings --nj 2 data/test/wav.scp exp/resnet34/emb_test.ark",
         formats=FORMATS,
     )
-    parser.add_argument("wav_scp", metavar="wav.scp", help="the recordings")
+    parser.add_argument("wav_scp", metavar="wav.scp", help="the recordings; - for standard input")
     parser.add_argument("emb_ark", metavar="emb.ark", help="the archive to write")
     parser.add_argument("--segments", metavar="FILE", help="utterances as stretches of the recordings")
     parser.add_argument("--utt2utts", metavar="FILE", help="utterances that are several of these joined")
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 def extract_embeddings(args: argparse.Namespace) -> None:
     if args.average != bool(args.spk2utt):
         raise ConfigError("--average and --spk2utt go together")
+    from speakerkit.io.spooled import readable_twice
     from speakerkit.jobs import extraction
 
     options = extraction.ExtractionOptions(
@@ -51,5 +53,9 @@ def extract_embeddings(args: argparse.Namespace) -> None:
         show=not args.quiet,
         rerun=entry.command_line(args),
     )
-    extraction.extract_embeddings(args.wav_scp, args.emb_ark, options, args.report, args.segments, args.spk2utt,
-                                  args.utt2utts)
+    lists = [args.wav_scp, args.segments, args.spk2utt, args.utt2utts]
+    if lists.count("-") > 1:
+        raise ConfigError("standard input can be one list; '-' stands for several")
+    with contextlib.ExitStack() as stack:
+        wav_scp, *others = (path and stack.enter_context(readable_twice(path))[0] for path in lists)
+        extraction.extract_embeddings(wav_scp, args.emb_ark, options, args.report, *others)

@@ -126,6 +126,19 @@ def test_relative_paths_are_taken_from_the_lists_folder(extract, make_data, tmp_
     assert ended.err.count("relative paths are taken from its own folder") == 1
 
 
+def test_a_list_on_standard_input(run_command, make_data, tmp_path, small_model):
+    wav_scp = make_data(2) / "wav.scp"
+    options = ("--model", small_model, "--backend", "torch", "--precision", "float32")
+    assert run_command("extract-embeddings", *options, wav_scp, tmp_path / "a.ark").returncode == 0
+    ended = run_command("extract-embeddings", *options, "-", tmp_path / "b.ark", input=wav_scp.read_text())
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "a.ark").read_bytes() == (tmp_path / "b.ark").read_bytes()
+    ended = run_command("extract-embeddings", *options, "-", tmp_path / "c.ark", input="a b.wav\na c.wav\n")
+    assert ended.returncode == 1 and "standard input:2: " in ended.stderr
+    ended = run_command("extract-embeddings", *options, "-", tmp_path / "c.ark", "--segments", "-", input="")
+    assert ended.returncode == 2 and not (tmp_path / "c.ark").exists()
+
+
 @pytest.fixture
 def spoken(tmp_path, speech_files):
     """A data directory of speech between pauses, and of noise alone: `wav.scp`, and the files by id."""
