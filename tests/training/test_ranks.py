@@ -76,7 +76,8 @@ def test_shares_are_the_batch(train_dir, make_system, size):
     batches = TrainingBatches(chunks, BatchSampler(chunks.labels, 7, "uniform", seed=1), mean_norm=True)
     whole, labels, _ = batches[5]
     parts = [batches.of_places(ranks.Ranks(r, size).share(7))[5] for r in range(size)]
-    assert torch.equal(torch.cat([p[0] for p in parts]), whole)
+    # Chunks are computed a few together, others in a share than in the batch: the same but for rounding.
+    torch.testing.assert_close(torch.cat([p[0] for p in parts]), whole, rtol=0, atol=1e-4)
     assert torch.equal(torch.cat([p[1] for p in parts]), labels)
 
 
