@@ -17,7 +17,7 @@ from speakerkit.inference.extractor import Extractor
 from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of, load_detector
 from speakerkit.io import audio, fetch, files
 from speakerkit.io.fetch import fetch_url
-from speakerkit.io.recordings import label_all, load_all, load_or_stream, load_recording
+from speakerkit.io.recordings import label_all, load_all, load_or_stream
 from speakerkit.jobs import enrolment, pool, utterances, verification, voiceprints
 from speakerkit.jobs.embedding import Listener, embed_thing, embed_utterance
 from speakerkit.jobs.verification import Verification
@@ -288,7 +288,7 @@ class Model:
             voices = voiceprints.load_voiceprints(voices, self.extractor)
         audio_options = make_audio_options(options)
         hear = make_listener(vad, audio_options)
-        loaded = (load_recording if hear else load_or_stream)(recording, sample_rate, audio_options)
+        loaded = load_or_stream(recording, sample_rate, audio_options, whole=hear is not None)
         return voiceprints.identify(voices, loaded if hear is None else hear(loaded), self.extractor, top)
 
     def _threads(self, nj: int | None) -> int:

@@ -14,6 +14,7 @@ import torch
 import speakerkit
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import DataError, DataErrors, MachineError, RecordingError
+from speakerkit.io.recordings import load_recording
 from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
 from speakerkit.jobs.voiceprints import Voiceprints, identify
 from speakerkit.models import model_file, networks
@@ -281,5 +282,5 @@ def test_nothing_is_shared_between_identify_and_the_caller(load, people, tmp_pat
     voices = model.enrol(tmp_path / "v", enrolled(people))
     before = voices.means.copy(), voices.file.embeddings.copy()
     for _ in range(2):
-        identify(voices, speakerkit.api.load_recording(people["p2"][2]), model.extractor)
+        identify(voices, load_recording(people["p2"][2]), model.extractor)
     assert np.array_equal(voices.means, before[0]) and np.array_equal(voices.file.embeddings, before[1])

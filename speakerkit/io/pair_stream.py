@@ -1,25 +1,22 @@
 """Trials or scores longer than memory, block by block: pairs as numbers, labels, scores, and where lines are wrong."""
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from speakerkit.errors import DataError, DataErrors
+from speakerkit.errors import DataError
 from speakerkit.io.id_column import IdColumn
-from speakerkit.io.spooled import told_as
 from speakerkit.io.trial_lines import (
     MOST_FAULTS,
     LineLayout,
     Odd,
     count_line_ends,
     fields_of_line,
-    read_line_by_line,
 )
-from speakerkit.io.trial_stream import whole_lines
+from speakerkit.io.trial_stream import read_block_line_by_line, whole_lines
 
 TEST_BITS = 32  # of a pair's number: enrolment << 32 | test
 
@@ -118,16 +115,8 @@ class PairStream:
         return PairBlock(first_line, pairs, is_target, scores)
 
     def _slow(self, text: bytes, first_line: int, layout: LineLayout) -> PairBlock | None:
-        try:
-            with tempfile.NamedTemporaryFile(prefix="speakerkit-") as copy, told_as(self.name, first_line - 1):
-                copy.write(text.replace(b"\r\n", b"\n"))
-                copy.flush()
-                lines = read_line_by_line(copy.name, self.name, layout.wanted, layout.parser.parse)
-        except DataError as error:
-            faults = error.faults if isinstance(error, DataErrors) else [error]
-            if any(fault.line is None for fault in faults):  # no text at all
-                raise
-            self.faults += faults
+        lines = read_block_line_by_line(text, first_line, self.name, layout, self.faults)
+        if lines is None:
             return None
         enrol, test = (
             np.array([column.numbers.setdefault(name, len(column.numbers)) for name in ids], dtype=np.int64)[index]

@@ -106,16 +106,17 @@ def load_recording(thing, sample_rate: float | None = None, options: audio.Audio
 
 
 def load_or_stream(thing, sample_rate: float | None = None, options: audio.AudioOptions | None = None,
-                   name: str | None = None) -> AnyRecording:
+                   name: str | None = None, whole: bool = False) -> AnyRecording:
     """The same, but a file of a minute or more is checked in blocks, in constant memory, and stays where it is.
 
-    A file object is read to its end; its content, not its samples, is then in memory.
+    A file object is read to its end; its content, not its samples, is then in memory. ``whole`` is for those who need
+    all samples, such as a detector of speech: then it is ``load_recording``.
 
     Raises:
         ValueError, RecordingError: as load_recording does.
     """
     options = options or audio.AudioOptions()
-    if not is_file_like(thing) or samples.is_samples(thing) or sample_rate is not None:
+    if whole or not is_file_like(thing) or samples.is_samples(thing) or sample_rate is not None:
         return load_recording(thing, sample_rate, options, name)
     called, source = file_name(thing), thing
     if not isinstance(thing, (str, os.PathLike)):

@@ -53,6 +53,26 @@ class TrialBlock(NamedTuple):
     is_target: np.ndarray | None
 
 
+def read_block_line_by_line(text: bytes, first_line: int, name: str, layout: LineLayout,
+                            faults: list[DataError]) -> TrialLines | None:
+    """A block that the fast reader found odd, or None and what is wrong with it added to the faults.
+
+    Raises:
+        DataError: it is no text at all.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(prefix="speakerkit-") as copy, told_as(name, first_line - 1):
+            copy.write(text.replace(b"\r\n", b"\n"))
+            copy.flush()
+            return read_line_by_line(copy.name, name, layout.wanted, layout.parser.parse)
+    except DataError as error:
+        found = error.faults if isinstance(error, DataErrors) else [error]
+        if any(fault.line is None for fault in found):
+            raise
+        faults += found
+        return None
+
+
 def whole_lines(stream: BinaryIO, digest, name: str) -> Iterator[bytes]:
     """Blocks that end with a line that isn't blank; blank lines at the end of the list don't count.
 
@@ -155,16 +175,8 @@ class TrialStream:
         return TrialBlock(first_line, enrol, test, is_target)
 
     def _slow(self, text: bytes, first_line: int) -> TrialBlock | None:
-        try:
-            with tempfile.NamedTemporaryFile(prefix="speakerkit-") as copy, told_as(self.name, first_line - 1):
-                copy.write(text.replace(b"\r\n", b"\n"))
-                copy.flush()
-                lines = read_line_by_line(copy.name, self.name, self._layout.wanted, self._layout.parser.parse)
-        except DataError as error:
-            faults = error.faults if isinstance(error, DataErrors) else [error]
-            if any(fault.line is None for fault in faults):  # no text at all
-                raise
-            self.faults += faults
+        lines = read_block_line_by_line(text, first_line, self.name, self._layout, self.faults)
+        if lines is None:
             return None
         rows = self._rows(lines, first_line)
         return None if any((found < 0).any() for found in rows) else TrialBlock(first_line, *rows, lines.is_target)

@@ -14,7 +14,7 @@ from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of
 from speakerkit.io import audio, files, locks, tables
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.pipes import is_pipe
-from speakerkit.io.recordings import load_or_stream, load_recording
+from speakerkit.io.recordings import load_or_stream
 from speakerkit.io.voiceprints import (
     VoiceprintFile,
     VoiceRecording,
@@ -140,7 +140,7 @@ def make_samples(items: Sequence[tuple[str, tuple]], options: AudioOptions, extr
     def make(item: tuple[str, tuple]) -> Sample | RecordingError:
         speaker, (thing, rate, name) = item
         try:
-            recording = (load_or_stream if detector is None else load_recording)(thing, rate, options, name)
+            recording = load_or_stream(thing, rate, options, name, whole=detector is not None)
             heard = recording if detector is None else keep_speech_of(detector, recording, options.min_duration_s)
             embedding = embed_recording(extractor, heard)
         except RecordingError as error:

@@ -14,7 +14,7 @@ from speakerkit.inference import speech_detector
 from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of
 from speakerkit.io import locks
 from speakerkit.io.audio import AudioOptions
-from speakerkit.io.recordings import AnyRecording, Recording, load_or_stream, load_recording
+from speakerkit.io.recordings import AnyRecording, Recording, load_or_stream
 from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
 from speakerkit.jobs.verification import (
     check_decision,
@@ -199,7 +199,7 @@ def _load_again(voices: Voiceprints, row: VoiceRecording) -> AnyRecording:
         if not isinstance(vad, str):
             raise TypeError(f"vad is {vad!r}")
         options = AudioOptions(**given | {"allow_pipes": False})
-        recording = (load_recording if vad else load_or_stream)(row.path, None, options)
+        recording = load_or_stream(row.path, None, options, whole=bool(vad))
     except (TypeError, ValueError) as error:
         raise DataError(voices.path, f"damaged: options of {row.path}: {error}") from None
     if recording.sha256 != row.sha256:
@@ -244,8 +244,8 @@ def identify_speaker(path: str | os.PathLike, test: str, options, top: int, repo
     """
     report.update(test=test, voiceprints=os.fspath(path))
     try:
-        recording = (load_recording if options.vad else load_or_stream)(
-            sys.stdin.buffer if test == "-" else test, None, options.audio_options)
+        recording = load_or_stream(sys.stdin.buffer if test == "-" else test, None, options.audio_options,
+                                   whole=options.vad)
     except DataError as error:
         count_bad(faults_of(error), report)
         raise

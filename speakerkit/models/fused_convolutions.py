@@ -65,7 +65,7 @@ def fuse_convolutions(network: nn.Module, columns: int) -> nn.Module:
             fused = _with_fused_parts(network, parts, probe)
             cosine = float(torch.cosine_similarity(network(probe), fused(probe)).min())
     except (AttributeError, RuntimeError, NotImplementedError, fx.proxy.TraceError) as error:
-        log.debug("convolutions aren't fused: %s", error)
+        log.info("convolutions aren't fused, which would take less time: %s", " ".join(str(error).split()))
         return network
     if not cosine >= LEAST_COSINE[precision]:
         log.warning("convolutions aren't fused: with this torch they give another embedding, cosine %.6f", cosine)
