@@ -2,13 +2,12 @@
 
 Measured on CPUs, per core, in seconds of audio a second: OpenVINO in bfloat16 10 times eager torch in float32,
 torch in bfloat16 5.9, ONNX Runtime and OpenVINO in float32 1.6 and 1.5, folded torch in float32 1.4. That is a
-ResNet34 with AMX. With AVX512-BF16 alone, ms of processor time for each second of audio, utterances of 3 to 4.5 s:
+ResNet34 with AMX. With AVX512-BF16 alone, seconds of processor time of ``extract-embeddings --nj 1`` for 100 recordings
+of 3 s, start included (medians of 3; 3D-Speaker's CAM++ and the bundled ResNet34):
 
-                 ONNX float32   OpenVINO float32   bfloat16   torch float32   bfloat16
-  ResNet34           46.5            46.1            23.7         47.0          24.4
-  ECAPA-TDNN 1024    32.5            34.3            26.9         33.5          24.5
-  CAM++              15.5            19.9            16.5         23.1          17.7
-  ERes2NetV2        111.2            97.3            50.5           -             -
+              ONNX Runtime float32   OpenVINO bfloat16   torch bfloat16
+  ResNet34            15.2                  8.5               10.0
+  CAM++                5.7                  5.8                8.8
 
 So where nothing is said bfloat16 goes first wherever the processor multiplies it, by OpenVINO, then by torch; but
 CAM++, whose convolutions over time are in float32 in any case, goes first by ONNX Runtime where there is no AMX.
