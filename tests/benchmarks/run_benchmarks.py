@@ -74,10 +74,14 @@ def current_commit() -> str:
     return f"{name}{'+' * bool(git('status', '--porcelain', '--untracked-files=no'))}" if name else "unknown"
 
 
-def without_path(word: str) -> str:
-    """An option's value without where things lie on this machine."""
-    name, equals, value = word.rpartition("=")
-    return f"{name}{equals}DIR" if "/" in value else word
+def command_line(argv: list[str]) -> str:
+    """The command that made a table, without where things lie on this machine and without the note above it."""
+    def shown(word: str) -> str:
+        name, equals, value = word.rpartition("=")
+        return f"{name}{equals}DIR" if "/" in value else word
+
+    words = [word for before, word in zip(["", *argv], argv, strict=False) if "--note" not in (before, word)]
+    return shlex.join(["run_benchmarks.py", *map(shown, words)])
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -130,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     if measured.get("machine") != machine:
         measured = {"machine": machine, "sections": {}}
     measured["peers"] = peers.describe()
-    command = f"run_benchmarks.py {shlex.join(map(without_path, sys.argv[1:] if argv is None else argv))}".strip()
+    command = command_line(sys.argv[1:] if argv is None else argv)
     for name in args.only:
         print(name, file=sys.stderr, flush=True)
         if name == "limits":
