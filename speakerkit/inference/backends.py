@@ -29,7 +29,8 @@ from speakerkit.io import files
 from speakerkit.models import device as devices
 from speakerkit.models import onnx_file
 from speakerkit.models.find import find_model
-from speakerkit.models.model_info import ModelInfo, read_info
+from speakerkit.models.model_header import read_info
+from speakerkit.models.model_info import ModelInfo
 
 log = logging.getLogger(__name__)
 

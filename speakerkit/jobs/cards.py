@@ -162,10 +162,10 @@ def make_card(scored: ScoredTrials, protocol: Mapping[str, object], options: Car
 def _read_sources(options: CardOptions) -> _Sources:
     model, hashes, info = {}, {}, None
     if options.model is not None:
-        from speakerkit.models import find, model_info
+        from speakerkit.models import find, model_header
 
         path = find.find_model(options.model)
-        info = model_info.read_info(path)
+        info = model_header.read_info(path)
         hashes["model"] = files.sha256_file(path)
         model = {"name": info.name, "sha256": hashes["model"], "training_data": info.training_data or None,
                  "domain": info.domain or None}

@@ -8,7 +8,8 @@ from speakerkit.errors import ConfigError
 from speakerkit.io import files
 from speakerkit.models import onnx_file
 from speakerkit.models.find import find_model
-from speakerkit.models.model_info import ModelInfo, read_info
+from speakerkit.models.model_header import read_info
+from speakerkit.models.model_info import ModelInfo
 
 
 def describe(name: str | os.PathLike | None, facts: dict, num_classes: int | None = None) -> None:

@@ -15,7 +15,8 @@ from torch import nn
 from speakerkit.errors import DataError
 from speakerkit.io import output
 from speakerkit.models.golden import compare_golden, golden_embedding
-from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json, read_info, sha256_of
+from speakerkit.models.model_header import read_info
+from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json, sha256_of
 from speakerkit.models.networks import make_network
 
 __all__ = [

@@ -1,13 +1,11 @@
-"""What a model file says of its weights, read without them and without torch; and where a model lies."""
+"""What a model file says of its weights: as a dataclass, and as the JSON that every kind of file keeps."""
 
 import dataclasses
 import hashlib
 import json
 import math
 import os
-import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from speakerkit.config import FbankConfig, ModelConfig, as_dict, make_section
 from speakerkit.errors import ConfigError, DataError
@@ -15,7 +13,6 @@ from speakerkit.io import files
 
 FORMAT = 1
 METADATA_KEY = "speakerkit"
-MOST_HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,50 +50,6 @@ def facts_as_json(info: ModelInfo, **others: object) -> str:
     facts = json.loads(json.dumps(as_dict(info) | others | {"format": FORMAT}, allow_nan=False))
     facts["facts_sha256"] = hash_facts(facts)
     return json.dumps(facts, ensure_ascii=False)
-
-
-def _read_header(path: Path) -> dict:
-    """The metadata, after checks that need no library: a file cut, padded or of another kind is told as such."""
-    try:
-        with open(path, "rb") as stream:
-            head = stream.read(8)
-            size = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-            text = stream.read(size) if 2 <= size <= MOST_HEADER_BYTES else b""
-    except FileNotFoundError:
-        raise DataError(path, "no such model file") from None
-    except OSError as error:
-        raise DataError(path, f"can't be read: {error.strerror}") from None
-    if 0 < len(text) < size and text.startswith(b"{"):
-        raise DataError(path, f"truncated: {len(text)} of {size} bytes of its header")
-    if len(text) != size or not text.startswith(b"{"):
-        wanted = "want a .safetensors or .onnx made by speakerkit"
-        raise DataError(path, f"is no model file (it starts with {head!r}); {wanted}")
-    try:
-        facts = json.loads(json.loads(text)["__metadata__"][METADATA_KEY])
-    except (ValueError, RecursionError):
-        raise DataError(path, "truncated or damaged: the header is no JSON") from None
-    except (KeyError, TypeError):
-        raise DataError(
-            path,
-            "has no speakerkit metadata: features and architecture aren't known; "
-            "convert it with import-model, or train one with train-model",
-        ) from None
-    if not isinstance(facts, dict):
-        raise DataError(path, "damaged: its metadata is no JSON object")
-    return facts
-
-
-def read_info(path: str | os.PathLike) -> ModelInfo:
-    """What a model file says of itself; the weights aren't read.
-
-    Raises:
-        DataError: not a model file, damaged, or made by a newer speakerkit.
-    """
-    from speakerkit.models import onnx_file
-
-    if onnx_file.is_onnx_file(path):
-        return onnx_file.read_onnx(path)[1]
-    return parse_facts(_read_header(Path(path)), path)
 
 
 def parse_facts(facts: dict, path: str | os.PathLike) -> ModelInfo:

@@ -12,7 +12,7 @@ from speakerkit.config import ModelConfig
 from speakerkit.inference import onnx_export
 from speakerkit.inference.graph_parts import cut_graph
 from speakerkit.models import model_file, onnx_file
-from speakerkit.models.model_info import read_info
+from speakerkit.models.model_header import read_info
 from speakerkit.models.networks import NETWORKS, make_network
 
 BINS = 25

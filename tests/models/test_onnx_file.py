@@ -9,7 +9,8 @@ from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import DataError
 from speakerkit.models import onnx_file
 from speakerkit.models.find import find_model
-from speakerkit.models.model_info import ModelInfo, facts_as_json, read_info
+from speakerkit.models.model_header import read_info
+from speakerkit.models.model_info import ModelInfo, facts_as_json
 
 INFO = ModelInfo("tiny", ModelConfig(embedding_dim=16), FbankConfig(), licence="CC0 – Ω", golden=(0.5,) * 16)
 

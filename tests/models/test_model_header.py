@@ -5,9 +5,9 @@ import sys
 
 CODE = """
 import sys
-from speakerkit.models import device, golden, model_info
+from speakerkit.models import device, golden, model_header
 
-info = model_info.read_info(sys.argv[1])
+info = model_header.read_info(sys.argv[1])
 device.keep_freed_memory()
 print(info.name, len(info.golden), golden.golden_signal(info.fbank.sample_rate).shape, "torch" in sys.modules)
 """
