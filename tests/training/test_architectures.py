@@ -1,38 +1,42 @@
-"""Every architecture trains: a few steps of a narrow one, as train-model runs it."""
+"""Every configuration of conf/ trains: two steps of its network made narrow, as train-model runs it."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
-from speakerkit.config import AugmentationConfig, ModelConfig
+from speakerkit.config import ARCHITECTURES, SystemConfig, read_system
 from speakerkit.io.audio import AudioOptions
 from speakerkit.models import model_file
 from speakerkit.training import train
 
-SMALL = {"base_channels": 4, "num_blocks": (1, 1, 1, 1), "embedding_dim": 16}
-NARROW = {
-    "resnet50": ModelConfig(**SMALL, architecture="resnet50"),
-    "resnet_speechbrain": ModelConfig(**SMALL, architecture="resnet_speechbrain", std_floor=1e-5),
-    "campplus": ModelConfig(**(SMALL | {"num_blocks": (2, 2, 1)}), architecture="campplus", std_floor=0.0),
-    "ecapa": ModelConfig(architecture="ecapa", base_channels=16, num_blocks=(2,), embedding_dim=16),
-    "ecapa_speechbrain": ModelConfig(architecture="ecapa_speechbrain", base_channels=16, num_blocks=(2,),
-                                     embedding_dim=16),
-    "eres2net": ModelConfig(**SMALL, architecture="eres2net", std_floor=1e-8),
-    "res2net": ModelConfig(**SMALL, architecture="res2net", std_floor=1e-8),
-    "resnet34_sp_l2reg": ModelConfig(**SMALL, architecture="resnet34_sp_l2reg", std_floor=1e-12),
-    "eres2netv2": ModelConfig(**SMALL, architecture="eres2netv2", std_floor=1e-8),
-}
+CONF = Path(__file__).resolve().parent.parent.parent / "conf"
+SYSTEMS = {path.stem: read_system(path) for path in sorted(CONF.glob("*.toml"))}
+WITHOUT_CONF = {"eres2netv2_w24s4ep4": "eres2netv2"}  # architecture -> the configuration it is trained with
 
 
-@pytest.mark.parametrize("name", NARROW)
-def test_two_steps(train_dir, make_system, tmp_path, name):
-    system = make_system(AugmentationConfig(speeds=(1.0,)), num_steps=2, log_interval=1, checkpoint_interval=2,
-                         average_from=1.0)
-    system = dataclasses.replace(system, model=NARROW[name])
+def narrow(system: SystemConfig, architecture: str) -> SystemConfig:
+    """The same with one block of few channels a stage, for two steps of two short chunks; no teacher."""
+    blocks = (1,) * len(ARCHITECTURES[architecture][1])
+    model = dataclasses.replace(system.model, architecture=architecture, base_channels=8, num_blocks=blocks,
+                                embedding_dim=16, pooled_channels=0)
+    steps = {"num_steps": 2, "batch_size": 2, "chunk_frames": 40, "log_interval": 1, "checkpoint_interval": 2}
+    return dataclasses.replace(system, model=model, training=dataclasses.replace(system.training, **steps),
+                               loss=dataclasses.replace(system.loss, teacher_weight=0.0))
+
+
+def test_every_architecture_is_among_them():
+    assert {system.model.architecture for system in SYSTEMS.values()} | WITHOUT_CONF.keys() == ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize("name", [*SYSTEMS, *WITHOUT_CONF])
+def test_two_steps(train_dir, tmp_path, name):
+    whole = SYSTEMS[WITHOUT_CONF.get(name, name)]
+    system = narrow(whole, name if name in WITHOUT_CONF else whole.model.architecture)
     report = {}
     options = train.TrainOptions(device="cpu", precision="float32", nj=1, show=False)
     train.train_model(train_dir, tmp_path / "exp", system, options, AudioOptions(), lambda total: 0, report)
     model = model_file.load_model(tmp_path / "exp" / "model.safetensors")  # meets its golden vector
-    assert model.info.model == NARROW[name]
+    assert model.info.model == system.model
     assert all(torch.isfinite(tensor).all() for tensor in model.network.state_dict().values())
