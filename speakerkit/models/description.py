@@ -66,9 +66,9 @@ def _golden_cosine(path: Path, info: ModelInfo) -> float:
 
 
 def _network_facts(model: ModelConfig, fbank: FbankConfig, num_classes: int | None) -> dict:
-    from speakerkit.models.networks import count_parameters, make_network
+    from speakerkit.models.networks import count_parameters, outline_network
 
-    num_parameters, num_values = count_parameters(make_network(model, fbank.num_columns))
+    num_parameters, num_values = count_parameters(outline_network(model, fbank.num_columns))
     facts = {"architecture": model.architecture, "embedding_dim": model.embedding_dim,
              "num_parameters": num_parameters, "num_values": num_values}
     return facts | _classifier_facts(model, num_parameters, num_classes)

@@ -17,7 +17,7 @@ from speakerkit.io import output
 from speakerkit.models.golden import compare_golden, golden_embedding
 from speakerkit.models.model_header import read_info
 from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json, sha256_of
-from speakerkit.models.networks import make_network
+from speakerkit.models.networks import make_network, outline_network
 
 __all__ = [
     "ModelInfo", "SpeakerModel", "check_golden", "copy_with_calibration", "hash_weights", "load_model",
@@ -56,13 +56,18 @@ def model_tensors(network: nn.Module, half: bool = False) -> dict[str, torch.Ten
     return tensors
 
 
-def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | os.PathLike) -> None:
-    """Put a file's tensors into the network, every name and shape checked.
+def wanted_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The network's own tensors that a model file has to hold, by name."""
+    return {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
+def check_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | os.PathLike) -> None:
+    """Refuse tensors that aren't the network's; its outline is enough.
 
     Raises:
         DataError: a missing or unexpected tensor, another shape, a value that isn't finite.
     """
-    wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    wanted = wanted_tensors(network)
     missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or unexpected:
         raise DataError(
@@ -75,6 +80,16 @@ def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: str
             raise DataError(path, f"'{name}' has shape {list(tensor.shape)}; want {list(wanted[name].shape)}")
         if not torch.isfinite(tensor).all():
             raise DataError(path, f"'{name}' holds values that aren't finite")
+
+
+def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], path: str | os.PathLike) -> None:
+    """Put a file's tensors into the network, every name, shape and value checked as ``check_tensors`` does."""
+    check_tensors(network, tensors, path)
+    _fill(network, tensors)
+
+
+def _fill(network: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    wanted = wanted_tensors(network)
     with torch.no_grad():
         for name, tensor in tensors.items():
             wanted[name].copy_(tensor)
@@ -87,7 +102,7 @@ def save_model(path: str | os.PathLike, network: nn.Module, info: ModelInfo, hal
         info with ``weights_sha256`` and ``golden`` filled in.
 
     Raises:
-        DataError: the weights don't fit ``info.model``, or their embedding of the golden signal isn't finite.
+        DataError: the weights don't fit ``info.model``, or their embedding of the golden signal is zero or not finite.
     """
     tensors = model_tensors(network, half)
     stored = make_network(info.model, info.fbank.num_columns).eval()
@@ -95,6 +110,8 @@ def save_model(path: str | os.PathLike, network: nn.Module, info: ModelInfo, hal
     golden = golden_embedding(stored, info.fbank, info.model)
     if not np.isfinite(golden).all():
         raise DataError(path, "is not written: with these weights an embedding isn't finite")
+    if not golden.any():
+        raise DataError(path, "is not written: with these weights every value of an embedding is zero")
     info = dataclasses.replace(
         info, weights_sha256=hash_weights(tensors), golden=tuple(float(f"{v:.7g}") for v in golden)
     )
@@ -118,8 +135,10 @@ def load_model(path: str | os.PathLike, golden: bool = True) -> SpeakerModel:
     path = os.fspath(path)
     info = read_info(path)
     data, tensors = _read_tensors(path, info)
+    # Before any memory is taken for it: a file of a few bytes may name a network of terabytes.
+    check_tensors(outline_network(info.model, info.fbank.num_columns), tensors, path)
     network = make_network(info.model, info.fbank.num_columns)
-    load_tensors(network, tensors, path)
+    _fill(network, tensors)
     network.eval().requires_grad_(False)
     if golden:
         check_golden(network, info, path, "float32")

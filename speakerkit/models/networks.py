@@ -27,6 +27,12 @@ def make_network(config: ModelConfig, num_mel_bins: int) -> nn.Module:
     return getattr(importlib.import_module(f"speakerkit.models.{module}"), name)(config, num_mel_bins)
 
 
+def outline_network(config: ModelConfig, num_mel_bins: int) -> nn.Module:
+    """The same without memory for its weights: names, shapes and counts of a network of any size."""
+    with torch.device("meta"):
+        return make_network(config, num_mel_bins)
+
+
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Draw all weights anew: He normal by fan-out for convolutions (arXiv:1502.01852), uniform by fan-in for layers."""
     for module in network.modules():

@@ -60,6 +60,14 @@ def test_a_folder_is_its_final_model(small_model):
     assert facts["num_parameters_with_classifier"] == facts["num_parameters"] + 160
 
 
+def test_a_configuration_of_any_size_is_counted(tmp_path):
+    """9.9e12 parameters, 40 TB as float32: their number takes no memory for them."""
+    (tmp_path / "x.toml").write_text("[model]\nbase_channels = 4096\nnum_blocks = [64, 64, 64, 64]\n")
+    facts = {}
+    describe(tmp_path / "x.toml", facts)
+    assert facts["num_parameters"] > 10 ** 12
+
+
 def test_what_is_known_stays_when_the_weights_are_damaged(small_model):
     data = bytearray(small_model.read_bytes())
     data[-1] ^= 1

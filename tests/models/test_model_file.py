@@ -241,6 +241,27 @@ def test_other_front_ends_are_told_by_the_golden_vector(saved):
         join_file(saved, header, tensors)
 
 
+def test_a_small_file_that_names_a_huge_network(saved, monkeypatch):
+    """Its weights would take 10 TB: refused by names and shapes, before any memory is taken."""
+    facts = json.loads(split_file(saved)[0]["__metadata__"]["speakerkit"])
+    change_facts(saved, model=facts["model"] | {"base_channels": 4096, "num_blocks": [64, 64, 64, 64]})
+    monkeypatch.setattr(model_file, "make_network", None)
+    with pytest.raises(DataError, match="the weights don't fit the architecture: "):
+        load_model(saved)
+    change_facts(saved, model=facts["model"] | {"base_channels": 4096})
+    with pytest.raises(DataError, match=r"has shape \[[\d, ]+\]; want \["):
+        load_model(saved)
+
+
+def test_weights_that_give_zeros(tmp_path, network, info):
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    with pytest.raises(DataError, match="is not written: with these weights every value of an embedding is zero"):
+        save_model(tmp_path / "zero.safetensors", network, info)
+    assert not (tmp_path / "zero.safetensors").exists()
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_weights_that_are_not_finite(tmp_path, saved, network, info, value):
     network.embedding.weight[3, 5] = value

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from speakerkit.errors import DataError
-from speakerkit.models.model_file import load_tensors
-from speakerkit.models.networks import make_network
+from speakerkit.models.model_file import load_tensors, wanted_tensors
+from speakerkit.models.networks import make_network, outline_network
 from speakerkit.models.published.names import published_name
 from speakerkit.models.published.recognise import Recipe, Tensors
 
@@ -21,9 +21,8 @@ def convert(tensors: Tensors, recipe: Recipe, path: str | os.PathLike) -> nn.Mod
         DataError: a missing or unexpected key, another shape, a value that isn't finite; told in the
             checkpoint's own names.
     """
-    with torch.device("meta"):  # names and shapes only: a checkpoint may claim a network of any size
-        network = make_network(recipe.model, recipe.fbank.num_columns)
-    wanted = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    outline = outline_network(recipe.model, recipe.fbank.num_columns)  # a checkpoint may claim a network of any size
+    wanted = wanted_tensors(outline)
     theirs = {name: published_name(name, recipe.scheme) for name in wanted}
     missing = [key for key in theirs.values() if key not in tensors]
     unexpected = sorted(tensors.keys() - set(theirs.values()) - set(recipe.left_out))
