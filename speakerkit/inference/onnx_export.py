@@ -71,7 +71,9 @@ def seal(model: onnx.ModelProto, info: ModelInfo, facts: dict) -> bytes:
     model.doc_string = f"Speaker embedding {info.name}. {text}"
     helper.set_model_props(model, {METADATA_KEY: facts_as_json(info, onnx=facts), onnx_file.DIGEST_KEY: onnx_file.ZEROS,
                                    "sample_rate": str(info.fbank.sample_rate), "input": text})
-    return onnx_file.sign(model.SerializeToString(deterministic=True))
+    data = onnx_file.sign(model.SerializeToString(deterministic=True))
+    onnx_file.check_graph(data, info.name)
+    return data
 
 
 def make_network_graph(network: nn.Module) -> onnx.ModelProto:

@@ -16,6 +16,19 @@ from speakerkit.models.model_info import METADATA_KEY, ModelInfo, parse_facts
 DIGEST_KEY = "sha256_without_this"
 ZEROS = "0" * 64
 _METADATA_FIELD = 14  # of ModelProto; its entries have a name (1) and a value (2)
+# Numbers of fields: of ModelProto, GraphProto, NodeProto and TensorProto.
+_GRAPH_FIELD, _FUNCTION_FIELD = 7, 25
+_NODE_FIELD, _CONSTANT_FIELD, _SPARSE_FIELD = 1, 5, 15
+_OPERATOR_FIELD, _DOMAIN_FIELD = 4, 7
+_EXTERNAL_FIELDS = {13, 14}  # where else its values lie
+# What our graphs are made of. None of it loops, reads a file or comes from a library.
+OPERATORS = frozenset((
+    "Add", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "DequantizeLinear", "Div", "Equal", "Expand",
+    "Flatten", "Gather", "GatherElements", "Gemm", "Identity", "IsNaN", "Less", "LessOrEqual", "Log", "MatMul",
+    "Max", "Min", "Mod", "Mul", "Neg", "Not", "Pad", "QuantizeLinear", "Range", "ReduceMax", "ReduceSum", "Relu",
+    "Reshape", "ScatterElements", "Shape", "Sigmoid", "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Tanh",
+    "Transpose", "Unsqueeze", "Where",
+))
 _SMALLEST_FIELD_TAG = 0x08  # ir_version, which every writer puts first
 
 
@@ -42,7 +55,7 @@ def read_onnx(path: str | os.PathLike) -> tuple[bytes, ModelInfo, dict]:
         facts: the metadata as stored; ``onnx`` holds precision, names and sizes.
 
     Raises:
-        DataError: it can't be read, is cut or changed, or isn't one of ours.
+        DataError: it can't be read, is cut or changed, isn't one of ours, or holds what none of ours does.
     """
     try:
         data = Path(path).read_bytes()
@@ -51,6 +64,7 @@ def read_onnx(path: str | os.PathLike) -> tuple[bytes, ModelInfo, dict]:
     except OSError as error:
         raise DataError(path, f"can't be read: {error.strerror}") from None
     facts = read_facts(data, path)
+    check_graph(data, path)
     return data, info_of(facts, path), facts["onnx"]
 
 
@@ -77,6 +91,37 @@ def read_facts(data: bytes, path: str | os.PathLike) -> dict:
     if not isinstance(facts, dict):
         raise DataError(path, "damaged: its metadata is no JSON object")
     return facts
+
+
+def check_graph(data: bytes, path: str | os.PathLike) -> None:
+    """Refuse a graph that holds what none of ours does, whoever signed it.
+
+    Raises:
+        DataError: an operator outside OPERATORS (a loop may never end), a function, or values that lie in
+            another file.
+    """
+    try:
+        for number, value in _fields(data):
+            if number == _FUNCTION_FIELD:
+                raise DataError(path, "holds a function, which export-onnx never writes: refused")
+            for kind, part in _fields(value) if number == _GRAPH_FIELD else ():
+                if kind == _NODE_FIELD:
+                    _check_node(dict(_fields(part)), path)
+                elif kind == _SPARSE_FIELD or (kind == _CONSTANT_FIELD and _is_elsewhere(dict(_fields(part)))):
+                    raise DataError(path, "has weights in another file or form than export-onnx writes: refused")
+    except (IndexError, ValueError, TypeError):
+        raise DataError(path, "truncated or damaged: its fields don't fit in it") from None
+
+
+def _is_elsewhere(tensor: dict) -> bool:
+    return not _EXTERNAL_FIELDS.isdisjoint(tensor)
+
+
+def _check_node(fields: dict, path: str | os.PathLike) -> None:
+    name, domain = (bytes(fields.get(number, b"")).decode() for number in (_OPERATOR_FIELD, _DOMAIN_FIELD))
+    if name not in OPERATORS or domain not in ("", "ai.onnx"):
+        shown = f"{domain[:40]}.{name[:40]}".lstrip(".")
+        raise DataError(path, f"holds the operator {shown!r}, which export-onnx never writes: refused")
 
 
 def digest_of(data: bytes, stored: str) -> str:

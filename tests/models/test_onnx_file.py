@@ -68,6 +68,54 @@ def test_an_onnx_model_of_others_is_told_so(tmp_path):
         read_info(path)
 
 
+def loop_forever(model):
+    body = helper.make_graph([helper.make_node("Identity", ["going"], ["goes"])], "body", [
+        helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+        helper.make_tensor_value_info("going", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("goes", TensorProto.BOOL, [])])
+    model.graph.node.append(helper.make_node("Loop", ["", "yes"], [], body=body))
+
+
+def take_weights_elsewhere(model):
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    model.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+
+
+def call_a_library(model):
+    model.graph.node[0].domain = "their.ops"
+
+
+def hide_it_in_a_function(model):
+    model.functions.append(helper.make_function("their.ops", "F", ["x"], ["y"], [
+        helper.make_node("Identity", ["x"], ["y"])], [helper.make_opsetid("", 18)]))
+
+
+def make_it_sparse(model):
+    values, places = (helper.make_tensor(name, kind, [1], [1]) for name, kind in
+                      (("v", TensorProto.FLOAT), ("i", TensorProto.INT64)))
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [4]))
+
+
+@pytest.mark.parametrize("change, message", [
+    (loop_forever, "holds the operator 'Loop', which export-onnx never writes: refused"),
+    (call_a_library, "holds the operator 'their.ops.Identity', which export-onnx never writes: refused"),
+    (take_weights_elsewhere, "has weights in another file or form than export-onnx writes: refused"),
+    (make_it_sparse, "has weights in another file or form than export-onnx writes: refused"),
+    (hide_it_in_a_function, "holds a function, which export-onnx never writes: refused"),
+])
+def test_what_none_of_ours_holds(tmp_path, change, message):
+    """The SHA-256 in a file is no signature: whoever makes a file can make it fit."""
+    path = make_file(tmp_path / "tiny.onnx")
+    model = onnx.load_from_string(path.read_bytes())
+    change(model)
+    digest = next(item for item in model.metadata_props if item.key == onnx_file.DIGEST_KEY)
+    digest.value = onnx_file.ZEROS
+    path.write_bytes(onnx_file.sign(model.SerializeToString()))
+    with pytest.raises(DataError) as caught:
+        onnx_file.read_onnx(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
 def test_a_safetensors_header_of_any_length_is_no_onnx():
     for size in range(2, 4000):
         assert not onnx_file.is_onnx(size.to_bytes(8, "little") + b"{")
