@@ -188,6 +188,19 @@ def test_json_that_cannot_be_written(tmp_path, capsys):
     assert run(raising(DataError("x", "y")), "--json", tmp_path) == 1
 
 
+def test_garbage_is_looked_for_less_often_and_not_at_the_end():
+    program = """if True:
+        import atexit, gc
+        from speakerkit.cli import entry
+        atexit.register(lambda: print(gc.get_freeze_count() > 0))  # what is registered first is called last
+        before, parser = gc.get_threshold(), entry.make_parser("do-thing", "Do a thing.", "do-thing")
+        entry.run(parser, lambda args: print(gc.get_threshold()[0]), [])
+        print(gc.get_threshold() == before, gc.get_freeze_count())
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["10000", "True 0", "True"]
+
+
 def test_quiet_keeps_warnings(capsys):
     def talk(args):
         entry.log.info("talk")
