@@ -16,6 +16,7 @@ from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import DataError, DataErrors, MachineError, RecordingError
 from speakerkit.io.recordings import load_recording
 from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
+from speakerkit.jobs import enrolment
 from speakerkit.jobs.voiceprints import Voiceprints, identify
 from speakerkit.models import model_file, networks
 from speakerkit.scoring.cosine import cosine_score
@@ -224,6 +225,13 @@ def test_bad_recordings_enrol_nobody(load, people, tmp_path):
         model.identify(tmp_path / "v", silence, 16000)
 
 
+@pytest.mark.parametrize("nobody", [{}, {"a": []}])
+def test_nobody_to_enrol(load, tmp_path, nobody):
+    with pytest.raises(ValueError, match="nobody to enrol: no recording was given"):
+        load().enrol(tmp_path / "v", nobody)
+    assert not (tmp_path / "v").exists()
+
+
 @pytest.mark.parametrize("name, message", [("", "speaker is ''; want a word"), ("a b", "U+0020"), ("a\n", "U+000A"),
                                            (3, "speaker is 3; want a word")])
 def test_names_that_are_no_word(load, people, tmp_path, name, message):
@@ -249,9 +257,19 @@ def test_places_that_are_no_voiceprint_file(load, people, tmp_path):
         model.identify(tmp_path / "v", people["p0"][0], top=0)
 
 
-def test_a_second_writer_is_told(load, people, tmp_path):
+def test_writers_at_once_lose_nothing(load, people, tmp_path):
+    model, path = load(), tmp_path / "v"
+    model.enrol(path, {"first": people["p0"][0]})
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(model.enrol, path, {f"s{n}": people[f"p{n % 4}"][n // 4 + 1]}) for n in range(8)]:
+            done.result()
+    assert sorted(model.load_voiceprints(path).speakers) == ["first", *(f"s{n}" for n in range(8))]
+
+
+def test_a_second_writer_is_told(load, people, tmp_path, monkeypatch):
     from speakerkit.io.locks import output_lock
 
+    monkeypatch.setattr(enrolment, "LOCK_WAIT_S", 0.0)
     with output_lock(tmp_path / "v"), pytest.raises(MachineError, match="is being written by process"):
         load().enrol(tmp_path / "v", {"a": people["p0"][0]})
 

@@ -18,23 +18,29 @@ from speakerkit.errors import MachineError
 
 log = logging.getLogger(__name__)
 
+_WAIT_STEP_S = 0.05
 _UNREADABLE_LOCK_AGE_S = 60.0  # a lock is made and filled in two steps; older and still empty: its writer died between
 
 
 @contextlib.contextmanager
-def output_lock(path: str | os.PathLike) -> Iterator[None]:
+def output_lock(path: str | os.PathLike, wait_s: float = 0.0) -> Iterator[None]:
     """Be the only writer of `path`: `<path>.lock` holds host, pid and time while the block runs.
 
+    Args:
+        path: the output.
+        wait_s: how long to wait for another writer, a process or a thread of this one; by default not at all, for
+            its output would then be replaced.
+
     Raises:
-        MachineError: another living process, or one on another host, holds it; says which.
+        MachineError: another living process, or one on another host, still holds it; says which.
 
     A lock whose process on this host is dead is taken over, with one line in the log.
     """
-    lock_path = f"{os.fspath(path)}.lock"
+    lock_path, deadline = f"{os.fspath(path)}.lock", time.monotonic() + wait_s
     try:
         os.makedirs(os.path.dirname(os.path.abspath(lock_path)), exist_ok=True)
         while not _create_lock(lock_path):
-            _remove_dead_lock(lock_path)
+            _remove_dead_lock(lock_path, deadline)
     except OSError as error:
         raise MachineError(f"{lock_path}: can't be written: {(error.strerror or str(error)).lower()}") from error
     try:
@@ -57,8 +63,8 @@ def _create_lock(lock_path: str) -> bool:
     return True
 
 
-def _remove_dead_lock(lock_path: str) -> None:
-    """Remove a lock whose owner is gone; MachineError while it lives."""
+def _remove_dead_lock(lock_path: str, deadline: float) -> None:
+    """Remove a lock whose owner is gone; while it lives, wait a little or, past the deadline, MachineError."""
     try:
         text = _read_text(lock_path)
         age_s = time.time() - os.lstat(lock_path).st_mtime
@@ -71,6 +77,9 @@ def _remove_dead_lock(lock_path: str) -> None:
     except (ValueError, KeyError, TypeError):
         name = "a process that has not said who it is"
         is_dead = age_s > _UNREADABLE_LOCK_AGE_S
+    if not is_dead and time.monotonic() < deadline:
+        time.sleep(_WAIT_STEP_S)
+        return
     if not is_dead:
         raise MachineError(f"{lock_path.removesuffix('.lock')}: is being written by {name}; "
                            f"wait for it, or remove {lock_path} if that process is gone")

@@ -24,7 +24,7 @@ from speakerkit.io.voiceprints import (
 )
 from speakerkit.jobs import pool
 from speakerkit.jobs.verification import count_bad, faults_of, load_extractor
-from speakerkit.jobs.voiceprints import Voiceprints, read_for
+from speakerkit.jobs.voiceprints import LOCK_WAIT_S, Voiceprints, read_for
 from speakerkit.scoring.cosine import cosine_score
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def enrol_speakers(pairs: Sequence[tuple[str, str]], path: str | os.PathLike, op
     before = set(read_voiceprints(path).speakers) if os.path.lexists(path) else set()
     voices = enrol(path, samples, extractor)
     report.update(num_speakers=len(voices), num_recordings=len(voices.file.recordings),
-                  num_new_speakers=len(set(voices.speakers) - before))
+                  num_new_speakers=len({speaker for speaker, _ in pairs} - before))
     log.info("%d recordings of %d speakers are enrolled, %d speakers of them new", len(voices.file.recordings),
              len(voices), report["num_new_speakers"])
 
@@ -163,18 +163,20 @@ def enrol(path: str | os.PathLike, samples: Sequence[Sample], extractor) -> Voic
         extractor: what embedded them.
 
     Raises:
-        ValueError: a speaker's name is no word.
+        ValueError: nobody to enrol, or a speaker's name is no word.
         DataError: as load_voiceprints does.
         RecordingError: zero-embedding, where a speaker's recordings cancel out.
-        MachineError: another process writes the file.
+        MachineError: another process has been writing the file for LOCK_WAIT_S.
 
     The same samples again for the same speaker are left out. A recording unlike its speaker's others,
     or a speaker like another one, is said in the log: it may be a mistake.
     """
+    if not samples:
+        raise ValueError("nobody to enrol: no recording was given")
     for sample in samples:
         if (fault := speaker_fault(sample.speaker)) is not None:
             raise ValueError(fault)
-    with locks.output_lock(path):
+    with locks.output_lock(path, LOCK_WAIT_S):
         old = read_for(path, extractor) if os.path.lexists(path) else _empty(extractor)
         voices = Voiceprints(_add(old, samples), os.fspath(path))
         _say_doubts(voices, {sample.speaker for sample in samples}, extractor.info.threshold)
@@ -189,7 +191,7 @@ def remove_speakers(path: str | os.PathLike, names: Iterable[str]) -> Voiceprint
         DataErrors: some of them aren't in it; nothing is removed then.
     """
     names = list(dict.fromkeys(names))
-    with locks.output_lock(path):
+    with locks.output_lock(path, LOCK_WAIT_S):
         old = read_voiceprints(path)
         raise_all([DataError(path, f"holds no speaker '{name}'") for name in names if name not in old.speakers])
         gone = set(names)

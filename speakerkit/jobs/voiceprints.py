@@ -31,6 +31,7 @@ from speakerkit.scoring.nearest import NearestRows
 
 log = logging.getLogger(__name__)
 
+LOCK_WAIT_S = 60.0  # for another process or thread that writes the same file: what each adds is kept
 _BLOCK = 4096  # speakers whose means are made at a time
 
 
@@ -115,7 +116,7 @@ def load_voiceprints(path: str | os.PathLike, extractor, refresh: bool = True) -
     if not refresh:
         raise DataError(path, f"was made with model {voices.file.model} ({voices.file.model_sha256[:8]}), "
                               f"not with {extractor.info.name} ({extractor.sha256[:8]})")
-    with locks.output_lock(path):
+    with locks.output_lock(path, LOCK_WAIT_S):
         remade = read_for(path, extractor)
         write_voiceprints(path, remade)
     return Voiceprints(remade, voices.path)
