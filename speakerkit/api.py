@@ -293,8 +293,8 @@ class Model:
 
     def _threads(self, nj: int | None) -> int:
         """How many recordings are worked on at a time."""
-        if nj is not None and not 1 <= nj <= MOST_THREADS:
-            raise ValueError(f"nj is {nj}; want 1 or more, {MOST_THREADS} at most")
+        if nj is not None and not (isinstance(nj, int) and 1 <= nj <= MOST_THREADS):
+            raise ValueError(f"nj is {nj!r}; want 1 or more, {MOST_THREADS} at most")
         if nj is None and self.backend == "torch":
             import torch
 

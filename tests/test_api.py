@@ -236,6 +236,8 @@ def test_samples_without_an_answer(model, samples, rate, reason, detail, as_form
     (tone().astype(np.uint16), 16000, "samples are uint16; want"),
     (tone() > 0, 16000, "samples are bool; want"),
     (tone().astype(complex), 16000, "samples are complex128; want"),
+    (torch.zeros(20000).to(torch.float8_e4m3fn), 16000, "samples are torch.float8_e4m3fn; want int16"),
+    (np.ma.masked_less(tone(), 0), 16000, "samples are masked in places"),
     (np.array(["a"]), 16000, "samples are <U1; want"),
     (np.array([None]), 16000, "samples are object; want"),
     (np.float32(1), 16000, "samples have shape ()"),
@@ -316,11 +318,24 @@ def test_places_that_are_no_file(model, wavs, tmp_path):
     (["a.wav"], 16000, {}, "sample_rate=16000 is for arrays"),
     ([tone()], 16000, {"on_bad": "skip"}, "on_bad is 'skip'; want 'raise' or 'return'"),
     ([tone(), tone()], 16000, {"nj": -1}, "nj is -1; want 1 or more"),
+    ([tone(), tone()], 16000, {"nj": "2"}, "nj is '2'; want 1 or more"),
 ])
 def test_a_callers_mistake(model, thing, rate, options, message):
     with pytest.raises(ValueError) as caught:
         model.embed(thing, rate, **options)
     assert message in str(caught.value)
+
+
+class Broken:
+    def read(self):
+        raise OSError(5, "Input/output error")
+
+
+def test_a_file_object_that_fails(model, wavs):
+    with pytest.raises(RecordingError, match="<bytes>: unreadable: Input/output error"):
+        model.embed(Broken())
+    good, bad = model.embed([wavs[0], Broken()], on_bad="return")
+    assert good.shape == (16,) and bad.reason == "unreadable"
 
 
 def test_an_option_that_does_not_exist(model, wavs):

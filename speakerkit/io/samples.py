@@ -88,7 +88,12 @@ def _as_array(thing) -> np.ndarray:
             raise ValueError(f"samples are a tensor of layout {thing.layout} on {thing.device}; want a dense one")
         if str(thing.dtype) == "torch.bfloat16":  # numpy has no such type
             thing = thing.float()
-        thing = thing.numpy(force=True)  # of any device, with a gradient, or a view that torch negates when it is read
+        try:
+            thing = thing.numpy(force=True)  # of any device, with a gradient, or a view that torch negates when read
+        except (TypeError, RuntimeError):
+            raise ValueError(f"samples are {thing.dtype}; want int16, int32, float32 or float64") from None
+    if np.ma.is_masked(thing):
+        raise ValueError("samples are masked in places; want them all, or silence in their place (.filled(0))")
     values = np.asarray(thing)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 

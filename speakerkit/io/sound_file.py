@@ -125,6 +125,8 @@ def take_bytes(thing) -> tuple[str, bytes]:
         data = thing.read()
     except UnicodeDecodeError:  # a text file over the bytes of a recording
         data = ""
+    except OSError as error:
+        raise RecordingError(file_name(thing), "unreadable", error.strerror or str(error)) from None
     if not isinstance(data, BYTES):
         raise ValueError(f"the file object gives {type(data).__name__}; open it in binary mode")
     return file_name(thing), bytes(data)

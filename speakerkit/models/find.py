@@ -30,19 +30,24 @@ def find_model(name: str | os.PathLike | None) -> Path:
     """
     source = "--model"
     if name is None:
-        name, source = os.environ.get("SPEAKERKIT_MODEL"), "$SPEAKERKIT_MODEL"
+        name, source = os.environ.get("SPEAKERKIT_MODEL") or None, "$SPEAKERKIT_MODEL"
+    elif not os.fspath(name):
+        raise DataError("--model", "is empty; want a model file, an experiment folder or a model's name")
     bundled = _bundled_files()
-    if not name:
+    if name is None:
         if bundled:
             return bundled[0]
         raise DataError("--model", "no model is bundled with this installation; name one")
     path = Path(name)
-    if path.is_dir():
-        if (path / "model.safetensors").is_file():
-            return path / "model.safetensors"
-        raise DataError(path, "is a folder without model.safetensors: training hasn't finished there")
-    if path.is_file():
-        return path
+    try:
+        if path.is_dir():
+            if (path / "model.safetensors").is_file():
+                return path / "model.safetensors"
+            raise DataError(path, "is a folder without model.safetensors: training hasn't finished there")
+        if path.is_file():
+            return path
+    except OSError as error:  # a folder on the way that can't be entered, a name that is too long
+        raise DataError(path, f"can't be read: {(error.strerror or str(error)).lower()}") from None
     for candidate in bundled:
         if candidate.stem == os.fspath(name):
             return candidate

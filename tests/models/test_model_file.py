@@ -308,6 +308,16 @@ def test_find_model(saved, tmp_path, monkeypatch):
         find_model(None)
 
 
+def test_names_that_are_no_model(tmp_path, monkeypatch):
+    monkeypatch.delenv("SPEAKERKIT_MODEL", raising=False)
+    with pytest.raises(DataError, match="--model: is empty; want a model file"):  # an unset variable in a script
+        find_model("")
+    with pytest.raises(DataError, match="can't be read: file name too long"):
+        find_model("a/" * 5000)
+    monkeypatch.setenv("SPEAKERKIT_MODEL", "")
+    assert find_model(None) == find._bundled_files()[0]
+
+
 def test_find_a_bundled_model(saved, tmp_path, monkeypatch):
     package = tmp_path / "speakerkit"
     (package / "models").mkdir(parents=True)
