@@ -2,7 +2,7 @@
 
 OpenVINO prepares every new shape anew, so lengths are padded up to a grid; the mask in
 the graph keeps the embedding that of the unpadded utterance. Front end, pooling and embedding layer stay
-float32: a filterbank in bfloat16 is unusable, and what is pooled costs nothing.
+float32: a filterbank in bfloat16 is unusable, and what is pooled costs nothing. Kaldi's filterbank is numpy's.
 """
 
 import logging
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from speakerkit.errors import DataError
+from speakerkit.features.fbank_numpy import compute_framed_fbank
 from speakerkit.features.framing import BLOCK_FRAMES, cut_range, framed_samples
 from speakerkit.features.graph_names import (
     CONVOLVED,
@@ -46,8 +47,8 @@ class OpenvinoRunner:
     """The compiled parts of a graph."""
 
     info: ModelInfo
-    fbank: openvino.CompiledModel
     network: openvino.CompiledModel  # to the frame-level outputs, what is convolved or the embedding itself
+    fbank: openvino.CompiledModel | None = None  # SpeechBrain's; Kaldi's is faster by numpy
     head: openvino.CompiledModel | None = None  # from pooled statistics on, of a network that runs in parts
     rest: openvino.CompiledModel | None = None  # from what is convolved on, of others in bfloat16
     weights: tuple = ()  # what the parts point into, mapped from a file: to live longer than they do, so the last field
@@ -69,7 +70,9 @@ class OpenvinoRunner:
         return outputs[0] if self.rest is None else run(self.rest, outputs, np.array([len(features)]))[0]
 
     def front_end(self) -> Callable[[np.ndarray], np.ndarray]:
-        """See ``Parts``: one shape, whatever the recording's length."""
+        """See ``Parts``; what is compiled has one shape, whatever the recording's length."""
+        if self.fbank is None:
+            return lambda samples: compute_framed_fbank(samples, self.info.fbank)
         whole = framed_samples(BLOCK_FRAMES, self.info.fbank)
 
         def compute(samples: np.ndarray) -> np.ndarray:
@@ -145,7 +148,8 @@ def _cut_parts(graph: openvino.Model, choice: Choice) -> Iterator[tuple[str, ope
     in_parts = can_run_in_parts(choice.info) and shape_of(graph, FRAME_OUTPUTS) is not None  # not in older files
     convolved = None if in_parts or choice.precision != "bfloat16" else shape_of(graph, CONVOLVED)
     last = FRAME_OUTPUTS if in_parts else EMBEDDING if convolved is None else CONVOLVED
-    yield "fbank", cut(graph.clone(), FBANK, {FRAMED: [1, framed_samples(BLOCK_FRAMES, fbank)]})
+    if fbank.filterbank != "kaldi":
+        yield "fbank", cut(graph.clone(), FBANK, {FRAMED: [1, framed_samples(BLOCK_FRAMES, fbank)]})
     yield "network", cut(graph.clone(), last, {FEATURES: [1, -1, fbank.num_columns], NUM_FRAMES: [1]})
     if in_parts:
         yield "head", cut(graph.clone(), EMBEDDING, {STATISTICS: [1, -1]})
