@@ -67,8 +67,13 @@ def _number(kind: type, low: float, high: float, text: str):
     except ValueError:
         value = math.nan
     if not low <= value <= high:  # also refuses nan
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {_exact(low)} to {_exact(high)}")
     return value
+
+
+def _exact(bound: float) -> str:
+    """In few digits where they say it, else in as many as tell 0.999999999 from 1."""
+    return f"{bound:g}" if float(f"{bound:g}") == bound else f"{bound:.10g}"
 
 
 def number(kind: type, low: float, high: float) -> Callable:
