@@ -213,7 +213,7 @@ class Model:
         if len(things) == 1:
             raise ValueError("no recording of the speaker to compare with")
         hear = make_listener(vad, audio_options)
-        loaded = load_all(label_all(things, sample_rate), audio_options, whole=hear is not None)
+        loaded = load_all(label_all(things, sample_rate), audio_options)
         *enrolled, tested = loaded if hear is None else map(hear, loaded)
         return verification.compare(self.extractor, tested, enrolled)
 
@@ -288,7 +288,7 @@ class Model:
             voices = voiceprints.load_voiceprints(voices, self.extractor)
         audio_options = make_audio_options(options)
         hear = make_listener(vad, audio_options)
-        loaded = load_or_stream(recording, sample_rate, audio_options, whole=hear is not None)
+        loaded = load_or_stream(recording, sample_rate, audio_options)
         return voiceprints.identify(voices, loaded if hear is None else hear(loaded), self.extractor, top)
 
     def _threads(self, nj: int | None) -> int:

@@ -14,7 +14,7 @@ from speakerkit.features.resample import resample, resample_blocks
 from speakerkit.inference.choice import Choice
 from speakerkit.inference.long_recordings import Blocks, embed_long, is_long
 from speakerkit.inference.whole_recordings import check_room
-from speakerkit.io.audio_stream import AudioStream, StreamFault
+from speakerkit.io.audio_stream import LONG_S, AudioStream, StreamFault
 from speakerkit.io.recordings import AnyRecording, LongRecording
 from speakerkit.models import device as devices
 from speakerkit.models.model_info import ModelInfo
@@ -145,6 +145,8 @@ def embed_recording(extractor: Extractor, recording: AnyRecording) -> np.ndarray
 def embed_stream(extractor: Extractor, stream: AudioStream, name: str, notes: Counter) -> np.ndarray:
     """The embedding of a long recording, decoded once for its mean and once for its embedding, in constant memory.
 
+    One of which little is kept is embedded as a short one is.
+
     Args:
         extractor: of a model that can be run in parts.
         stream: the recording.
@@ -163,6 +165,8 @@ def embed_stream(extractor: Extractor, stream: AudioStream, name: str, notes: Co
 
     try:
         with _as_in_a_worker(extractor):
+            if stream.num_samples < LONG_S * stream.sample_rate:
+                return extractor.embed_samples(np.concatenate(list(stream.blocks(notes))), stream.sample_rate)
             return extractor.embed_blocks(blocks)
     except RecordingError as error:
         raise RecordingError(name, error.reason, error.detail) from None

@@ -1,8 +1,10 @@
 """A long recording in blocks, checked as ``audio.load_audio`` checks it, in constant memory."""
 
+import bisect
+import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +30,20 @@ class AudioStream:
     end_s: float | None
     sample_rate: int
     num_samples: int
+    stretches: tuple[tuple[int, int], ...] | None = None  # first sample and end of what is kept; None: all
+
+    def keep(self, stretches: Sequence[tuple[int, int]]) -> "AudioStream":
+        """The same without what lies outside of stretches, which are in order and don't overlap."""
+        return dataclasses.replace(self, stretches=tuple(stretches),
+                                   num_samples=sum(end - start for start, end in stretches))
 
     def blocks(self, notes: Counter | None = None) -> Iterator[np.ndarray]:
         """(at most BLOCK_S, ) float32 of the chosen channel, from the start at every call.
 
         Args:
             notes: counts the NOTES that the recording gives rise to, when its end is reached.
+
+        What isn't kept is decoded and checked as well.
 
         Raises:
             StreamFault: cut, damaged, silent, not finite: what ``load_audio`` would refuse.
@@ -42,19 +52,32 @@ class AudioStream:
         with open_recording(self.path, self.options.pcm_rate, self.options.allow_pipes) as opened:
             audio.check_header(opened, self.options, notes_here)
             first, count = audio.segment_span(opened, self.start_s, self.end_s, notes_here)
-            peak, active_s = 0.0, 0.0
+            peak, active_s, place = 0.0, 0.0, 0
             for block in _decode(opened, first, count, self.options.channel):
                 low, high = float(block.min()), float(block.max())
                 if not np.isfinite(low) or not np.isfinite(high):
                     raise StreamFault("not finite")
                 peak = max(peak, -low, high)
                 active_s += silence.active_seconds(block, self.sample_rate)
-                yield block
+                yield from self._kept(block, place)
+                place += len(block)
         if peak > silence.MAX_PEAK or active_s < silence.MIN_ACTIVE_S:
             raise StreamFault("silent or in another scale")
         notes_here["over-range"] += peak > 1.0
         if notes is not None:
             notes.update(+notes_here)
+
+    def _kept(self, block: np.ndarray, place: int) -> Iterator[np.ndarray]:
+        """What of a block is kept that begins at a sample of the recording."""
+        if self.stretches is None:
+            yield block
+            return
+        for number in range(bisect.bisect_right(self.stretches, place, key=lambda stretch: stretch[1]),
+                            len(self.stretches)):
+            start, end = self.stretches[number]
+            if start >= place + len(block):
+                return
+            yield block[max(0, start - place):end - place]
 
 
 def open_stream(path: str | os.PathLike | bytes, options: audio.AudioOptions, start_s: float | None = None,

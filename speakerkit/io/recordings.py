@@ -1,6 +1,7 @@
 """One recording in whatever form a caller has it -> checked samples with the name that messages use."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import io
@@ -66,10 +67,20 @@ class LongRecording:
         """Length in seconds."""
         return self.stream.num_samples / self.stream.sample_rate
 
+    def keep(self, stream: AudioStream) -> "LongRecording":
+        """The same of what a stream keeps of it; StreamFault where it has changed since it was checked."""
+        return dataclasses.replace(self, stream=stream, excerpt=_beginning(stream))
+
     def load(self) -> Recording:
-        """All of it at once."""
+        """All of it, or of what is kept of it, at once."""
         notes: Counter = Counter()
         stream = self.stream
+        if stream.stretches is not None:
+            try:
+                kept = list(stream.blocks(notes))
+            except StreamFault:
+                raise RecordingError(self.name, "unreadable", "has changed while it was read") from None
+            return Recording(self.name, np.concatenate(kept), stream.sample_rate, notes)
         values, rate = audio.load_audio(stream.path, stream.options, stream.start_s, stream.end_s, notes)
         return Recording(self.name, values, rate, notes)
 
@@ -106,17 +117,16 @@ def load_recording(thing, sample_rate: float | None = None, options: audio.Audio
 
 
 def load_or_stream(thing, sample_rate: float | None = None, options: audio.AudioOptions | None = None,
-                   name: str | None = None, whole: bool = False) -> AnyRecording:
+                   name: str | None = None) -> AnyRecording:
     """The same, but a file of a minute or more is checked in blocks, in constant memory, and stays where it is.
 
-    A file object is read to its end; its content, not its samples, is then in memory. ``whole`` is for those who need
-    all samples, such as a detector of speech: then it is ``load_recording``.
+    A file object is read to its end; its content, not its samples, is then in memory.
 
     Raises:
         ValueError, RecordingError: as load_recording does.
     """
     options = options or audio.AudioOptions()
-    if whole or not is_file_like(thing) or samples.is_samples(thing) or sample_rate is not None:
+    if not is_file_like(thing) or samples.is_samples(thing) or sample_rate is not None:
         return load_recording(thing, sample_rate, options, name)
     called, source = file_name(thing), thing
     if not isinstance(thing, (str, os.PathLike)):
@@ -124,11 +134,24 @@ def load_or_stream(thing, sample_rate: float | None = None, options: audio.Audio
         thing = io.BytesIO(source)  # a file object is read once
         thing.name = called
     called = called if name is None else name
-    with contextlib.suppress(RecordingError, StreamFault):  # loading it at once says what is wrong
-        stream = open_stream(source, options)
+    return stream_recording(source, options, name=called) or load_recording(thing, None, options, called)
+
+
+def stream_recording(source: str | os.PathLike | bytes, options: audio.AudioOptions, start_s: float | None = None,
+                     end_s: float | None = None, name: str | None = None) -> LongRecording | None:
+    """A recording or segment of a minute or more, checked; None: it is shorter, or loading it says what is wrong.
+
+    Args:
+        source: a file, or its content.
+        options: how it is taken.
+        start_s, end_s: where the segment begins and ends, in seconds, as open_stream has them.
+        name: what errors call it; None: the path.
+    """
+    with contextlib.suppress(RecordingError, StreamFault):
+        stream = open_stream(source, options, start_s, end_s)
         if stream is not None:
-            return _check_long(called, stream)
-    return load_recording(thing, None, options, called)
+            return _check_long(os.fspath(source) if name is None else name, stream)
+    return None
 
 
 def _check_long(name: str, stream: AudioStream) -> LongRecording:
@@ -141,19 +164,28 @@ def _check_long(name: str, stream: AudioStream) -> LongRecording:
     return LongRecording(name, stream, digest.hexdigest(), np.concatenate(excerpt), notes)
 
 
+def _beginning(stream: AudioStream) -> np.ndarray:
+    """The first EXCERPT_S of a stream."""
+    blocks, wanted = [], round(EXCERPT_S * stream.sample_rate)
+    for block in stream.blocks():
+        blocks.append(block[:wanted])
+        wanted -= len(blocks[-1])
+        if wanted <= 0:
+            break
+    return np.concatenate(blocks)
+
+
 def is_file_like(thing) -> bool:
     """Whether something is a path, a file's bytes, or an object that reads."""
     return isinstance(thing, (str, os.PathLike, *BYTES)) or hasattr(thing, "read")
 
 
-def load_all(items: Sequence[tuple], options: audio.AudioOptions | None = None,
-             whole: bool = True) -> list[AnyRecording]:
+def load_all(items: Sequence[tuple], options: audio.AudioOptions | None = None) -> list[AnyRecording]:
     """All of several recordings, given as (thing, sample_rate, name), or all that is wrong with them.
 
     Args:
-        items: as said.
+        items: as said; long ones stay where they are, as load_or_stream has it.
         options: how they are taken.
-        whole: False leaves long ones where they are, as load_or_stream does.
 
     Raises:
         ValueError: as load_recording does.
@@ -161,10 +193,9 @@ def load_all(items: Sequence[tuple], options: audio.AudioOptions | None = None,
     """
     loaded: list[AnyRecording] = []
     faults: list[RecordingError] = []
-    load = load_recording if whole else load_or_stream
     for thing, rate, name in items:
         try:
-            loaded.append(load(thing, rate, options, name))
+            loaded.append(load_or_stream(thing, rate, options, name))
         except RecordingError as error:
             faults.append(error)
     raise_all(faults)

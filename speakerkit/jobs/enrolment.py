@@ -140,7 +140,7 @@ def make_samples(items: Sequence[tuple[str, tuple]], options: AudioOptions, extr
     def make(item: tuple[str, tuple]) -> Sample | RecordingError:
         speaker, (thing, rate, name) = item
         try:
-            recording = load_or_stream(thing, rate, options, name, whole=detector is not None)
+            recording = load_or_stream(thing, rate, options, name)
             heard = recording if detector is None else keep_speech_of(detector, recording, options.min_duration_s)
             embedding = embed_recording(extractor, heard)
         except RecordingError as error:

@@ -44,8 +44,11 @@ def embed_utterance(task: Task) -> Embedded:
         if stream is not None:
             with contextlib.suppress(StreamFault):  # loading it at once says what is wrong
                 duration_s = stream.num_samples / stream.sample_rate
+                if _detector is not None:
+                    stream = _detector.keep_speech_of_stream(stream, options.min_duration_s)
                 embedding = embed_stream(loaded_extractor(), stream, utterance.path, notes)
-                return Embedded(embedding, None, stream.sample_rate, duration_s, duration_s, notes)
+                speech_s = stream.num_samples / stream.sample_rate
+                return Embedded(embedding, None, stream.sample_rate, duration_s, speech_s, notes)
             notes.clear()
         samples, speech, rate = load_speech(utterance, options, notes)
         embedding = loaded_extractor().embed_samples(speech, rate)
@@ -57,7 +60,7 @@ def embed_utterance(task: Task) -> Embedded:
 def is_long(task: Task) -> bool:
     """Whether a recording is read in blocks, never as a whole, by a model that can be run in parts."""
     utterance, _, seconds = task
-    return seconds >= LONG_S and not utterance.joined and _detector is None
+    return seconds >= LONG_S and not utterance.joined
 
 
 def load_speech(

@@ -12,7 +12,7 @@ from speakerkit.errors import ConfigError, DataError, DataErrors, RecordingError
 from speakerkit.features.quality import FRAME_S, measure_quality
 from speakerkit.features.quality_warnings import WARNINGS
 from speakerkit.io import audio
-from speakerkit.io.recordings import AnyRecording, Recording, load_all
+from speakerkit.io.recordings import AnyRecording, load_all
 from speakerkit.models.find import bundled_names
 from speakerkit.models.published.catalogue import RECOMMENDED
 from speakerkit.scoring.cosine import cosine_score
@@ -135,10 +135,10 @@ def check_decision(info, path: str) -> None:
 
 
 def _read_all(paths: list[str], options: VerificationOptions, report: dict) -> list[AnyRecording]:
-    """All recordings, or all that is wrong with them; a detector of speech sees them whole."""
+    """All recordings, or all that is wrong with them."""
     try:
         recordings = load_all([(sys.stdin.buffer if path == "-" else path, None, None) for path in paths],
-                              options.audio_options, whole=options.vad)
+                              options.audio_options)
     except DataError as error:
         count_bad(faults_of(error), report)
         raise
@@ -146,20 +146,18 @@ def _read_all(paths: list[str], options: VerificationOptions, report: dict) -> l
     return recordings
 
 
-def _keep_speech(recordings: list[Recording], options: audio.AudioOptions, report: dict) -> list[Recording]:
+def _keep_speech(recordings: list[AnyRecording], options: audio.AudioOptions, report: dict) -> list[AnyRecording]:
     """The same recordings without what is no speech, or all in which there is too little."""
-    from speakerkit.inference.speech_detector import load_detector
+    from speakerkit.inference.speech_detector import keep_speech_of, load_detector
 
     detector = load_detector()
-    kept: list[Recording] = []
+    kept: list[AnyRecording] = []
     faults: list[RecordingError] = []
     for recording in recordings:
         try:
-            speech = detector.keep_speech(recording.samples, recording.sample_rate, options.min_duration_s)
-            notes = recording.notes + Counter(short=len(speech) < audio.SHORT_S * recording.sample_rate)
-            kept.append(dataclasses.replace(recording, samples=speech, notes=+notes))
+            kept.append(keep_speech_of(detector, recording, options.min_duration_s))
         except RecordingError as error:
-            faults.append(RecordingError(recording.name, error.reason, error.detail))
+            faults.append(error)
     count_bad(faults, report)
     raise_all(faults)
     report["vad"] = detector.name

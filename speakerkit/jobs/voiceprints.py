@@ -14,7 +14,7 @@ from speakerkit.inference import speech_detector
 from speakerkit.inference.speech_detector import SpeechDetector, keep_speech_of
 from speakerkit.io import locks
 from speakerkit.io.audio import AudioOptions
-from speakerkit.io.recordings import AnyRecording, Recording, load_or_stream
+from speakerkit.io.recordings import AnyRecording, load_or_stream
 from speakerkit.io.voiceprints import VoiceprintFile, VoiceRecording, read_voiceprints, write_voiceprints
 from speakerkit.jobs.verification import (
     check_decision,
@@ -200,7 +200,7 @@ def _load_again(voices: Voiceprints, row: VoiceRecording) -> AnyRecording:
         if not isinstance(vad, str):
             raise TypeError(f"vad is {vad!r}")
         options = AudioOptions(**given | {"allow_pipes": False})
-        recording = load_or_stream(row.path, None, options, whole=bool(vad))
+        recording = load_or_stream(row.path, None, options)
     except (TypeError, ValueError) as error:
         raise DataError(voices.path, f"damaged: options of {row.path}: {error}") from None
     if recording.sha256 != row.sha256:
@@ -218,7 +218,7 @@ def _detector_like(name: str, path: str) -> SpeechDetector:
     return detector
 
 
-def _keep_speech(recording: Recording, options: AudioOptions, report: dict) -> Recording:
+def _keep_speech(recording: AnyRecording, options: AudioOptions, report: dict) -> AnyRecording:
     detector = speech_detector.load_detector()
     try:
         heard = keep_speech_of(detector, recording, options.min_duration_s)
@@ -245,8 +245,7 @@ def identify_speaker(path: str | os.PathLike, test: str, options, top: int, repo
     """
     report.update(test=test, voiceprints=os.fspath(path))
     try:
-        recording = load_or_stream(sys.stdin.buffer if test == "-" else test, None, options.audio_options,
-                                   whole=options.vad)
+        recording = load_or_stream(sys.stdin.buffer if test == "-" else test, None, options.audio_options)
     except DataError as error:
         count_bad(faults_of(error), report)
         raise

@@ -88,8 +88,8 @@ def test_nothing_to_do_and_overwrite(folder, capsys):
     (["trials", "a.png", "./a.png"], 2, "./a.png is one of the inputs\n"),
     (["trials", "a.scores", "det.svg", "--point", "0.05"], 2, "argument --point: '0.05' is not P_TARGET,C_MISS,C_FA\n"
                                                               "hint: plot-det --help\n"),
-    (["trials", "a.scores", "det.svg", "--point", "1,1,1"], 2, "argument --point: '1' is not a number from 1e-09 to 0.999999999\n"
-                                                               "hint: plot-det --help\n"),
+    (["trials", "a.scores", "det.svg", "--point", "1,1,1"], 2, "argument --point: '1' is not a number from 1e-09 "
+                                                               "to 0.999999999\nhint: plot-det --help\n"),
     (["a.scores", "det.svg"], 1, "a.scores: scores have no labels; give the labelled trials too\n"),
     (["trials", "nowhere", "det.svg"], 1, "nowhere: no such file\n"),
     (["trials"], 2, "the following arguments are required: picture\nhint: plot-det --help\n"),

@@ -13,9 +13,11 @@ from speakerkit import api
 from speakerkit.cli import enrol_speakers, extract_embeddings, identify_speaker, verify_speakers
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import RecordingError
+from speakerkit.inference.speech_detector import load_detector
 from speakerkit.io import ark, recordings
 from speakerkit.io.recordings import LongRecording, Recording, load_or_stream, load_recording
 from speakerkit.io.voiceprints import read_voiceprints
+from speakerkit.jobs import utterance_embedding
 from speakerkit.models import model_file
 from speakerkit.scoring.cosine import cosine_score
 
@@ -85,6 +87,51 @@ def test_by_python(models, two, extracted, tmp_path, never_whole):
     assert model.identify(voices, two[1]).matches[0].speaker == "ben"
     warnings = model.verify(two[0], two[0]).warnings
     assert any("hold the same samples" in warning for warning in warnings)
+
+
+@pytest.fixture(scope="module")
+def spoken(two, tmp_path_factory):
+    """The two with pauses of noise; of the first more than a minute of speech is left, of the second less."""
+    folder, noise = tmp_path_factory.mktemp("spoken"), np.random.default_rng(1)
+    for number, (path, seconds) in enumerate(zip(two, (120, 30), strict=True)):
+        samples, rate = soundfile.read(path, dtype="float32")
+        samples = np.concatenate([samples, samples])
+        parts = [samples[:seconds * rate // 2], samples[seconds * rate // 2:seconds * rate]]
+        pause = (1e-4 * noise.standard_normal(20 * rate)).astype(np.float32)
+        soundfile.write(folder / f"{number}.flac", np.concatenate([pause, parts[0], pause, parts[1]]), rate)
+    return [str(folder / "0.flac"), str(folder / "1.flac")]
+
+
+def test_speech_of_a_long_recording(models, spoken, options, tmp_path, monkeypatch, capsys):
+    """By extract-embeddings, verify-speakers and Python: of the whole recording's speech, which is never loaded."""
+    model = speakerkit.load_model(models / "resnet34.safetensors", "cpu", "float32", backend="torch")
+    wanted, speech_s = [], []
+    for path in spoken:
+        samples, rate = soundfile.read(path, dtype="float32")
+        wanted.append(model.embed(samples, rate, vad=True))
+        speech_s.append(len(load_detector().keep_speech(samples, rate)) / rate)
+        assert cosine_score(wanted[-1], model.embed(samples, rate)) < 0.99999  # the pauses count without it
+    assert speech_s[0] > 60 > speech_s[1] > 10
+    monkeypatch.setattr(recordings, "load_recording", lambda *_: pytest.fail("loaded as a whole"))
+    monkeypatch.setattr(utterance_embedding, "load_utterance", lambda *_: pytest.fail("loaded as a whole"))
+    (tmp_path / "wav.scp").write_text("".join(f"{number} {path}\n" for number, path in enumerate(spoken)))
+    arguments = [str(tmp_path / "wav.scp"), str(tmp_path / "emb.ark"), "--nj", "1", "--vad", *options]
+    assert extract_embeddings.main(arguments) == 0
+    extracted = list(ark.read_vectors(tmp_path / "emb.ark").values())
+    listed = model.embed_file_list(tmp_path / "wav.scp", vad=True).values()
+    for ours, alone, one, whole in zip(extracted, listed, (model.embed(path, vad=True) for path in spoken), wanted,
+                                       strict=True):
+        assert ours.tobytes() == alone.tobytes() == one.tobytes() == whole.tobytes()
+    capsys.readouterr()
+    assert verify_speakers.main([*spoken, "--vad", *options]) == 0
+    assert capsys.readouterr().out.startswith(f"cosine {cosine_score(*wanted):.6f}\n")
+
+
+def test_speech_for_a_model_that_sees_it_whole(models, spoken):
+    model = speakerkit.load_model(models / "campplus.safetensors", "cpu", "float32", backend="torch")
+    for path in spoken:
+        assert model.embed(path, vad=True).tobytes() == model.embed(*soundfile.read(path, dtype="float32"),
+                                                                    vad=True).tobytes()
 
 
 def test_a_model_that_sees_it_whole(models, two, extracted):
