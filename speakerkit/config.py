@@ -413,7 +413,9 @@ def read_system(path: str | os.PathLike) -> SystemConfig:
         tables = tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{os.fspath(path)}: no such file; want a configuration such as conf/resnet34.toml") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{os.fspath(path)}: can't be read: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{os.fspath(path)}: can't be read: {error}") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{os.fspath(path)}: not TOML: {error}") from None

@@ -96,7 +96,7 @@ def test_files_that_are_none(tmp_path, content, message):
         (tmp_path / "x.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         read_system(tmp_path / "x.toml")
-    with pytest.raises(ConfigError, match="can't be read: .*Is a directory"):
+    with pytest.raises(ConfigError, match="can't be read: is a directory$"):
         read_system(tmp_path)
 
 

@@ -25,6 +25,8 @@ SCHEMA = 1  # of the --json object
 MOST_FAULTS = 10  # told one a line; then a count
 NEW_OBJECTS = 10_000  # between two looks for garbage in cycles
 NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory")  # torch's words on a CPU and on a GPU
+# Of a file or folder on the way, where nothing nearer has said what it was wanted for.
+OUT_OF_REACH = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 log = logging.getLogger("speakerkit")
@@ -116,9 +118,11 @@ def _tell_data_error(program: str, error: DataError) -> None:
 
 
 def _translated(error: BaseException) -> BaseException:
-    """A library's word for a full disk or too little memory as a MachineError."""
+    """A library's word for a full disk, too little memory, a file out of reach as a MachineError."""
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return MachineError(f"{error.filename or 'output'}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno in OUT_OF_REACH and error.filename is not None:
+        return MachineError(f"{os.fsdecode(error.filename)}: can't be reached: {error.strerror.lower()}")
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
         return MachineError(f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     return error

@@ -47,7 +47,7 @@ def exported(path: str, sha256: str) -> tuple[str | bytes, ModelInfo]:
             with files.output_lock(kept):
                 info = _read_kept(kept, sha256) or _export(path, kept)
         except MachineError as error:
-            if not Path(f"{kept}.lock").exists() or time.monotonic() > deadline:
+            if not os.path.exists(f"{kept}.lock") or time.monotonic() > deadline:
                 log.info("the exported model isn't kept: %s", error)
                 return _make(path)
             time.sleep(0.1)  # another process makes it
@@ -55,7 +55,7 @@ def exported(path: str, sha256: str) -> tuple[str | bytes, ModelInfo]:
 
 
 def _read_kept(kept: Path, sha256: str) -> ModelInfo | None:
-    if not kept.exists():
+    if not os.path.exists(kept):
         return None
     try:
         _, info, facts = onnx_file.read_onnx(kept)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,11 +66,16 @@ def read_voiceprints(path: str | os.PathLike) -> VoiceprintFile:
         DataError: no such file, another kind of file, cut, damaged, or made by a newer speakerkit.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would wait for ever
+            raise DataError(path, "is no regular file; want a voiceprint file, which enrol-speakers makes")
+        os.close(os.open(path, os.O_RDONLY))  # the library takes one that it may not read for one that isn't there
         with safetensors.safe_open(path, framework="numpy") as opened:
             facts = _parse_facts((opened.metadata() or {}).get(METADATA_KEY), path)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
     except FileNotFoundError:
         raise DataError(path, "no such voiceprint file; enrol-speakers makes one") from None
+    except PermissionError as error:
+        raise DataError(path, f"can't be read: {error.strerror.lower()}") from None
     except (OSError, safetensors.SafetensorError) as error:
         raise DataError(path, f"is no voiceprint file, or cut: {' '.join(str(error).split())}") from None
     if facts.pop("sha256", None) != _digest(tensors, facts):

@@ -38,9 +38,10 @@ def test_a_damaged_one_is_made_again(cache, export):
     assert onnx_file.read_onnx(kept)[1].name == "resnet34"
 
 
-def test_where_nothing_can_be_kept_it_runs_from_memory(monkeypatch, tmp_path, models, utterances):
+@pytest.mark.parametrize("place", ["file/cache", "a" * 300])  # no folder, and one that can't even be asked after
+def test_where_nothing_can_be_kept_it_runs_from_memory(monkeypatch, tmp_path, models, utterances, place):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("SPEAKERKIT_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("SPEAKERKIT_CACHE_DIR", str(tmp_path / place))
     for backend in ("onnx", "openvino"):
         extractor = load_extractor(models["resnet34"], "cpu", "float32", backend)
         assert isinstance(extractor.choice.graph, bytes)

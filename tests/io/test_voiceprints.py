@@ -1,5 +1,7 @@
 """Voiceprint files: written and read again, and everything that is no such file."""
 
+import os
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -63,8 +65,10 @@ def test_any_bytes_give_a_data_error(tmp_path_factory, data):
 def test_other_files(tmp_path):
     with pytest.raises(DataError, match="no such voiceprint file; enrol-speakers makes one"):
         read_voiceprints(tmp_path / "v")
-    with pytest.raises(DataError, match="is no voiceprint file, or cut"):
-        read_voiceprints(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path, tmp_path / "fifo", "/dev/null"):
+        with pytest.raises(DataError, match="is no regular file; want a voiceprint file"):
+            read_voiceprints(place)
     (tmp_path / "other").write_bytes(safetensors.numpy.save({"a": np.zeros(2)}, {"kind": "something"}))
     with pytest.raises(DataError, match="is no voiceprint file, but another safetensors"):
         read_voiceprints(tmp_path / "other")
