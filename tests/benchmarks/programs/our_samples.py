@@ -12,6 +12,7 @@ import torch
 from speakerkit.config import read_system
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.bad_recordings import BadRecordings
+from speakerkit.models import device
 from speakerkit.training import setup
 from speakerkit.training.chunks import TrainingBatches
 from speakerkit.training.sampling import BatchSampler
@@ -19,6 +20,7 @@ from speakerkit.training.sampling import BatchSampler
 
 def main(data_dir: str, config: str, count: str) -> None:
     torch.set_num_threads(1)
+    device.keep_freed_memory()  # as train-model does before its workers start
     system = read_system(config)
     chunks = setup.make_chunks(data_dir, system, AudioOptions(min_duration_s=0.05), BadRecordings(data_dir), show=False)
     sampler = BatchSampler(chunks.labels, system.training.batch_size, system.training.sampling, seed=1)
