@@ -22,6 +22,7 @@ from speakerkit.features.augment import RoomResponse
 from speakerkit.features.augment_together import room_length
 from speakerkit.features.fbank import chunk_samples, compute_fbank
 from speakerkit.features.resample import chunk_span, convert, speed_chunk, speed_spk_id
+from speakerkit.features.resample_together import change_speeds, is_transformed
 from speakerkit.io import ark, tables
 from speakerkit.training.disturb import Disturbance, disturb_together, draw_disturbance
 from speakerkit.training.recordings import Joined, Recording
@@ -95,10 +96,18 @@ class FeatureChunks:
         return chunk
 
 
-class WaveChunk(NamedTuple):
-    """A chunk before it is disturbed and becomes features; all that needs a recording is there."""
+class Stretch(NamedTuple):
+    """What is read for a chunk: the chunk itself, or what a change of speed makes it of."""
 
-    samples: np.ndarray  # (num_samples,) float32, as recorded
+    samples: np.ndarray  # (n,) float32, as recorded
+    speed: float = 1.0  # of these samples in one of the chunk's
+    lead: int = 0  # samples before the chunk's start
+
+
+class WaveChunk(NamedTuple):
+    """A chunk before it changes speed, is disturbed and becomes features; all that needs a recording is there."""
+
+    stretch: "Stretch"
     disturbance: Disturbance
     warp: float  # of the vocal tract
     generator: np.random.Generator  # of the dither
@@ -131,6 +140,12 @@ class WaveChunks:
             [voice_id(spk_id, speed, warp, new) for speed, warp in self.voices for spk_id in spk_ids]
         )
 
+    @property
+    def changes_speed(self) -> bool:
+        """Whether some chunk comes from a recording at another speed or rate than it has."""
+        sources = [*self.recordings, *self.noises]
+        return any(s != 1.0 for s, _ in self.voices) or any(r.sample_rate != self.fbank.sample_rate for r in sources)
+
     def name(self, item: int) -> str:
         """The utterance's id, for messages."""
         return self.utt_ids[item % len(self.utt_ids)]
@@ -142,9 +157,10 @@ class WaveChunks:
     def chunk(self, item: int, generator: np.random.Generator) -> WaveChunk:
         """One item's samples as recorded, what is to happen to them, and what its features need besides."""
         speed, warp = self.voices[item // len(self.utt_ids)]
-        samples = self._take(self.recordings[item % len(self.utt_ids)], speed, self.num_samples, generator)
+        stretch = self._stretch(self.recordings[item % len(self.utt_ids)], speed, self.num_samples, generator)
         disturbance = draw_disturbance(
-            samples,
+            stretch.samples,
+            self.num_samples,
             self.augmentation,
             self.fbank.sample_rate,
             generator,
@@ -152,11 +168,11 @@ class WaveChunks:
             noises=self._noise if self.noises else None,
             responses=self._response if self.responses else None,
         )
-        return WaveChunk(samples, disturbance, warp, generator)
+        return WaveChunk(stretch, disturbance, warp, generator)
 
     def samples(self, chunks: Sequence[WaveChunk]) -> np.ndarray:
-        """(num_chunks, num_samples) float32, disturbed."""
-        rows = np.stack([chunk.samples for chunk in chunks])
+        """(num_chunks, num_samples) float32 at their speeds, disturbed."""
+        rows = at_speeds([chunk.stretch for chunk in chunks], self.num_samples)
         drawn = [chunk.disturbance for chunk in chunks]
         return disturb_together(rows, drawn, self.fbank.sample_rate, self.longest_response)
 
@@ -182,21 +198,30 @@ class WaveChunks:
         ratio = speed * recording.sample_rate / self.fbank.sample_rate
         return convert(recording.read(0, recording.num_samples), ratio, 1.0), warp
 
-    def _take(
+    def _stretch(
         self, recording: Recording | Joined, speed: float, count: int, generator: np.random.Generator
-    ) -> np.ndarray:
-        """(count,) samples at the fbank's rate from a random place; a short recording is repeated."""
+    ) -> Stretch:
+        """What ``count`` samples at the fbank's rate are made of, from a random place; a short one is repeated."""
         channel = recording.draw_channel(generator)
         ratio = speed * recording.sample_rate / self.fbank.sample_rate  # input samples a output sample
         room = recording.num_samples - int(np.ceil(count * ratio))
         if room < 0:
             whole = recording.read(0, recording.num_samples, channel)
-            return repeated(speed_chunk(whole, ratio, int(len(whole) / ratio), 0), count, generator)
+            return Stretch(repeated(speed_chunk(whole, ratio, int(len(whole) / ratio), 0), count, generator))
         start = int(generator.integers(room + 1))
         first, length = chunk_span(count, ratio, start, recording.num_samples)
         samples = recording.read(first, length, channel)
+        if ratio == 1.0 or is_transformed(ratio):
+            return Stretch(samples, ratio, start - first)
         samples = speed_chunk(samples, ratio, count, start - first)
-        return samples if len(samples) == count else repeated(samples, count, generator)
+        return Stretch(samples if len(samples) == count else repeated(samples, count, generator))
+
+    def _take(
+        self, recording: Recording | Joined, speed: float, count: int, generator: np.random.Generator
+    ) -> np.ndarray:
+        """(count,) samples at the fbank's rate and a speed."""
+        stretch = self._stretch(recording, speed, count, generator)
+        return stretch.samples if stretch.speed == 1.0 else at_speeds([stretch], count)[0]
 
     def _babble(self, count: int, generator: np.random.Generator) -> np.ndarray:
         voices = [
@@ -210,6 +235,17 @@ class WaveChunks:
 
     def _response(self, generator: np.random.Generator) -> "np.ndarray | RoomResponse":
         return self.responses[generator.integers(len(self.responses))]
+
+
+def at_speeds(stretches: Sequence[Stretch], count: int) -> np.ndarray:
+    """(num_stretches, count) float32: the chunks that they are for, those of one speed changed side by side."""
+    rows = np.empty((len(stretches), count), np.float32)
+    for speed in sorted({stretch.speed for stretch in stretches}):
+        places = [place for place, stretch in enumerate(stretches) if stretch.speed == speed]
+        alike = [stretches[place] for place in places]
+        rows[places] = [stretch.samples for stretch in alike] if speed == 1.0 else change_speeds(
+            [stretch.samples for stretch in alike], speed, count, [stretch.lead for stretch in alike])
+    return rows
 
 
 def start_worker(_: int) -> None:

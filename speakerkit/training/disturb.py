@@ -32,6 +32,7 @@ class Disturbance:
 
 def draw_disturbance(
     samples: np.ndarray,
+    num_samples: int,
     config: AugmentationConfig,
     sample_rate: int,
     generator: np.random.Generator,
@@ -42,12 +43,13 @@ def draw_disturbance(
     """Draw what happens to a chunk.
 
     Args:
-        samples: (n,) float32 in [-1, 1].
+        samples: (n,) float32 in [-1, 1], the chunk or what a change of speed will make it of: are they a pause?
+        num_samples: of the chunk.
         config: probabilities and ranges.
         sample_rate: Hz.
         generator: of all draws; the same draws are made whatever is switched on.
-        babble: n samples of some other speech.
-        noises: n samples of a recorded noise; None makes coloured noise.
+        babble: so many samples of some other speech.
+        noises: so many samples of a recorded noise; None makes coloured noise.
         responses: a recorded room response; None makes one.
     """
     draws, drawn = generator.random(6), Disturbance()
@@ -62,11 +64,11 @@ def draw_disturbance(
             drawn.response = responses(generator)
     if draws[1] < config.noise:
         if draws[2] < config.babble:
-            drawn.noise = babble(len(samples), generator)
+            drawn.noise = babble(num_samples, generator)
         elif noises is not None:
-            drawn.noise = noises(len(samples), generator)
+            drawn.noise = noises(num_samples, generator)
         else:
-            drawn.noise = augment.coloured_noise(len(samples), generator.uniform(*NOISE_TILT), generator)
+            drawn.noise = augment.coloured_noise(num_samples, generator.uniform(*NOISE_TILT), generator)
         drawn.snr_db = generator.uniform(*config.snr_db)
     if draws[3] < config.band_limit:
         high = min(generator.uniform(*config.high_cut_hz), sample_rate / 2 - 50)

@@ -6,6 +6,7 @@ from pathlib import Path
 from speakerkit import __version__
 from speakerkit.config import SystemConfig, as_dict, parse_system
 from speakerkit.errors import ConfigError
+from speakerkit.features import resample_together
 from speakerkit.features.dither import DRAWN_AS
 from speakerkit.io import audio, files
 from speakerkit.models import find, model_file
@@ -16,9 +17,14 @@ from speakerkit.training.chunks import WaveChunks
 def run_identity(
     chunks, system: SystemConfig, options, audio_options: audio.AudioOptions, size: int
 ) -> dict:
-    """What a resumed run must share with its beginning; how dither is drawn, only where training draws it."""
-    is_drawn = isinstance(chunks, WaveChunks) and system.fbank.dither > 0
-    return ({"dither_drawn_as": DRAWN_AS} if is_drawn else {}) | {
+    """What a resumed run must share with its beginning; how dither is drawn and speeds are made, only where training
+    does it."""
+    made = {}
+    if isinstance(chunks, WaveChunks) and system.fbank.dither > 0:
+        made["dither_drawn_as"] = DRAWN_AS
+    if isinstance(chunks, WaveChunks) and chunks.changes_speed:
+        made["speeds_made_by"] = resample_together.MADE_BY
+    return made | {
         "channel": "random" if options.random_channel else audio_options.channel,
         "system": as_dict(system),
         "seed": options.seed,
@@ -52,7 +58,8 @@ def read_identity(path: Path) -> dict:
     """What a run was begun with; options that didn't exist then have their defaults."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        defaults = {"init": "", "teacher": "", "num_processes": 1, "dither_drawn_as": "exact normals"}
+        defaults = {"init": "", "teacher": "", "num_processes": 1, "dither_drawn_as": "exact normals",
+                    "speeds_made_by": "soxr"}
         return defaults | known | {"system": as_dict(parse_system(known["system"], path))}
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError):
         return {}

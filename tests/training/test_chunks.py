@@ -8,6 +8,7 @@ import torch
 from speakerkit.config import AugmentationConfig, FbankConfig, SystemConfig
 from speakerkit.errors import ConfigError, DataError
 from speakerkit.features.fbank import compute_fbank
+from speakerkit.features.resample import chunk_span, speed_chunk
 from speakerkit.io.audio import AudioOptions
 from speakerkit.io.bad_recordings import BadRecordings
 from speakerkit.training import recordings, setup
@@ -141,6 +142,26 @@ def test_features_of_a_batch_are_those_of_its_chunks(tmp_path, dither):
     drawn = [chunks.chunk(item, np.random.default_rng(n)) for n, item in enumerate(items)]
     alone = [chunks.features(item, np.random.default_rng(n)) for n, item in enumerate(items)]
     np.testing.assert_allclose(chunks.fbanks(drawn), np.stack(alone), atol=1e-5)  # the same bytes, here
+
+
+def test_speeds_of_a_batch_are_those_of_soxr(tmp_path):
+    """Chunks of one batch at four ratios of speeds and rates; one of them, 1.0, is read as it is."""
+    noise = 0.1 * np.random.default_rng(1).standard_normal(40000)
+    for rate in (8000, 16000):
+        soundfile.write(tmp_path / f"{rate}.wav", noise, rate, subtype="FLOAT")
+    recordings = [Recording(str(tmp_path / f"{rate}.wav"), rate, 0, len(noise)) for rate in (8000, 16000)]
+    chunks = wave_chunks(recordings, augmentation=AugmentationConfig(speeds=(1.0, 0.9)))
+    items = [0, 1, 2, 3, 3, 2, 1, 3]
+    drawn = [chunks.chunk(item, np.random.default_rng(n)) for n, item in enumerate(items)]
+    rows = chunks.samples(drawn)
+    for n, (item, row) in enumerate(zip(items, rows, strict=True)):
+        recording, generator = recordings[item % 2], np.random.default_rng(n)
+        speed = (1.0, 0.9)[item // 2] * recording.sample_rate / 16000
+        room = len(noise) - int(np.ceil(len(row) * speed))
+        start = int(generator.integers(room + 1))
+        first, count = chunk_span(len(row), speed, start, len(noise))
+        alone = speed_chunk(noise[first : first + count].astype(np.float32), speed, len(row), start - first)
+        assert np.abs(row[: len(alone)] - alone).max() < 1e-6 and len(alone) >= len(row) - 1
 
 
 def test_noises_in_memory_are_those_of_their_files(tmp_path, monkeypatch):

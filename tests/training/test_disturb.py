@@ -13,7 +13,7 @@ def no_voice(count, generator):
 
 
 def draw(config, samples=SAMPLES, seed=1, babble=no_voice, **sources):
-    return draw_disturbance(samples, config, 16000, np.random.default_rng(seed), babble, **sources)
+    return draw_disturbance(samples, len(samples), config, 16000, np.random.default_rng(seed), babble, **sources)
 
 
 def disturbed(seed=1, **options):

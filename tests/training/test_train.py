@@ -150,6 +150,21 @@ def test_a_run_whose_dither_was_drawn_in_another_way_does_not_go_on(train_dir, m
         run(train_dir, exp_dir, dithered)
 
 
+def test_a_run_whose_speeds_were_made_in_another_way_does_not_go_on(train_dir, make_system, tmp_path):
+    exp_dir, faster = tmp_path / "exp", make_system(num_steps=2)
+    assert set(faster.augmentation.speeds) != {1.0}
+    plain = dataclasses.replace(faster, augmentation=dataclasses.replace(faster.augmentation, speeds=(1.0,)))
+    run(train_dir, exp_dir, plain)
+    assert "speeds_made_by" not in json.loads((exp_dir / "run.json").read_text())  # every recording is as it is
+    run(train_dir, exp_dir, faster, overwrite=True)
+    run(train_dir, exp_dir, faster)  # nothing to do
+    known = json.loads((exp_dir / "run.json").read_text())
+    del known["speeds_made_by"]  # as older versions wrote it
+    (exp_dir / "run.json").write_text(json.dumps(known))
+    with pytest.raises(ConfigError, match="speeds_made_by is 'soxr' there, 'transforms of whole chunks' here"):
+        run(train_dir, exp_dir, faster)
+
+
 def test_a_step_that_is_not_finite_changes_nothing(train_dir, make_system, tmp_path, monkeypatch):
     seen = []
     forward = AamSoftmax.forward
