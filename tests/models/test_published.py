@@ -1,5 +1,6 @@
 """Published networks: the originals' embeddings from the originals' weights, through the importer."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -9,24 +10,19 @@ import torch
 from torch import nn
 
 from speakerkit.errors import ConfigError, DataError
+from speakerkit.models.folding import prepare_for_inference
+from speakerkit.models.fused_convolutions import fuse_convolutions
 from speakerkit.models.golden import golden_signal, prepare_features
 from speakerkit.models.published.convert import convert
 from speakerkit.models.published.front_ends import FRONT_ENDS, FrontEnd
 from speakerkit.models.published.recognise import recognise
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"  # see its README.md
-# golden file -> source; the most that float32 sums in another order may make, relative to the embedding's norm.
-# The 40 and more layers of an ERes2Net with these weights blow float32's rounding up: the originals' own embeddings
-# lie 1e-4 from what they give in float64.
-ORIGINALS = {
-    "reference_resnet34": ("reference", 1e-5),
-    "wespeaker_resnet34": ("wespeaker", 1e-5),
-    "wespeaker_ecapa512": ("wespeaker", 1e-5),
-    "3dspeaker_resnet34": ("3dspeaker", 1e-5),
-    "3dspeaker_campplus": ("3dspeaker", 1e-5),
-    "3dspeaker_eres2net": ("3dspeaker", 3e-4),
-    "3dspeaker_eres2netv2": ("3dspeaker", 3e-4),
-}
+ORIGINALS = ("reference_resnet34", "wespeaker_resnet34", "wespeaker_ecapa512", "3dspeaker_resnet34",
+             "3dspeaker_campplus", "3dspeaker_eres2net", "3dspeaker_eres2netv2")
+# The 40 and more layers of an ERes2Net with these weights blow float32's rounding up: the originals' own float32 lies
+# up to 1.3e-4 from what they give in float64. 1e-5 can't be asked of another order of sums; as close as they are, can.
+BLOWN_UP = ("3dspeaker_eres2net", "3dspeaker_eres2netv2")
 IN_FLOAT64 = {
     "3dspeaker_eres2net": "eres2net",
     "3dspeaker_eres2net_huge": "eres2net_huge",
@@ -67,15 +63,27 @@ def load_original(original_weights):
     return load
 
 
+def as_it_runs(network: nn.Module) -> nn.Module:
+    """The network that extraction in float32 on a CPU has: folded, fused, channels-last."""
+    prepared = prepare_for_inference(network, torch.device("cpu"), torch.float32)
+    return fuse_convolutions(prepared, columns=80)
+
+
+@pytest.mark.parametrize("way", [lambda network: network, as_it_runs], ids=["plain", "as_it_runs"])
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_embeddings_are_the_originals(load_original, draw_features, name):
+def test_embeddings_are_the_originals(load_original, draw_features, name, way):
     network, golden = load_original(name), np.load(GOLDEN / f"{name}.npz")
+    exact, run = copy.deepcopy(network).double(), way(network)
     assert len(golden.files) >= 5
     for key in golden.files:
-        theirs = torch.from_numpy(golden[key]).flatten()
-        ours = network(draw_features(int(key[1:])))[0]
+        features, theirs = draw_features(int(key[1:])), torch.from_numpy(golden[key]).flatten()
+        ours = run(features)[0]
         assert ours.shape == theirs.shape and ours.dtype == torch.float32
-        assert (ours - theirs).norm() <= ORIGINALS[name][1] * theirs.norm(), key
+        if name in BLOWN_UP:  # measured: 1.5 times their distance at most
+            wanted = exact(features.double())[0]  # theirs to 1e-8: the next test
+            assert (ours - wanted).norm() <= 2.5 * (theirs - wanted).norm(), key
+        else:  # measured: 2.6e-6
+            assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max(), key
 
 
 @pytest.mark.parametrize("name", IN_FLOAT64)
