@@ -24,7 +24,7 @@ from speakerkit.io.voiceprints import (
 )
 from speakerkit.jobs import pool
 from speakerkit.jobs.verification import count_bad, faults_of, load_extractor
-from speakerkit.jobs.voiceprints import LOCK_WAIT_S, Voiceprints, read_for
+from speakerkit.jobs.voiceprints import LOCK_WAIT_S, Voiceprints, counted, read_for
 from speakerkit.scoring.cosine import cosine_score
 
 log = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ def enrol_speakers(pairs: Sequence[tuple[str, str]], path: str | os.PathLike, op
     voices = enrol(path, samples, extractor)
     report.update(num_speakers=len(voices), num_recordings=len(voices.file.recordings),
                   num_new_speakers=len({speaker for speaker, _ in pairs} - before))
-    log.info("%d recordings of %d speakers are enrolled, %d speakers of them new", len(voices.file.recordings),
-             len(voices), report["num_new_speakers"])
+    log.info("now enrolled: %s of %s, %d of them new", counted(len(voices.file.recordings), "recording"),
+             counted(len(voices), "speaker"), report["num_new_speakers"])
 
 
 def read_pairs(folder: str | os.PathLike) -> list[tuple[str, str]]:

@@ -97,6 +97,11 @@ class Voiceprints:
         return mean_embedding(list(rows), self.speakers[speaker])
 
 
+def counted(number: int, noun: str) -> str:
+    """'1 speaker', '2 speakers'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def load_voiceprints(path: str | os.PathLike, extractor, refresh: bool = True) -> Voiceprints:
     """Read a voiceprint file for a model; embeddings of another model are made again from the recordings.
 
@@ -163,8 +168,8 @@ def read_for(path: str | os.PathLike, extractor) -> VoiceprintFile:
     if voices.file.model_sha256 == extractor.sha256:
         _check_dim(voices, extractor)
         return voices.file
-    log.info("%s: was made with model %s (%s); %d recordings are embedded again with %s (%s)", voices.path,
-             voices.file.model, voices.file.model_sha256[:8], len(voices.file.recordings), extractor.info.name,
+    log.info("%s: was made with model %s (%s); embedding %s again with %s (%s)", voices.path, voices.file.model,
+             voices.file.model_sha256[:8], counted(len(voices.file.recordings), "recording"), extractor.info.name,
              extractor.sha256[:8])
     return _embed_again(voices, extractor)
 
@@ -262,7 +267,7 @@ def identify_speaker(path: str | os.PathLike, test: str, options, top: int, repo
                   matches=[[match.speaker, match.cosine] for match in found.matches])
     for warning in found.warnings:
         log.warning("%s", warning)
-    log.info("nearest of %d speakers: '%s'; %s", len(voices), best.speaker, report["words"])
+    log.info("nearest of %s: '%s'; %s", counted(len(voices), "speaker"), best.speaker, report["words"])
     if best.decision == "same" and len(voices) > 1:
         log.info("the threshold is one for a single comparison: among %d voices a stranger's passes it about %d times "
                  "as often", len(voices), len(voices))
