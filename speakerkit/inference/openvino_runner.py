@@ -1,8 +1,9 @@
 """A model run by OpenVINO, one thread, without torch, in the precision that is asked for.
 
-OpenVINO prepares every new shape anew, so lengths are padded up to a grid; the mask in
-the graph keeps the embedding that of the unpadded utterance. Front end, pooling and embedding layer stay
-float32: a filterbank in bfloat16 is unusable, and what is pooled costs nothing. Kaldi's filterbank is numpy's.
+OpenVINO prepares every new shape anew. A network of plain convolutions still takes every utterance at its own length:
+to prepare it (2 to 4 ms) costs less than padding and the masks that it needs. The others' lengths are padded up to a
+grid; the mask in the graph keeps the embedding that of the unpadded utterance. Front end, pooling and embedding layer
+stay float32: a filterbank in bfloat16 is unusable, and what is pooled costs nothing. Kaldi's filterbank is numpy's.
 """
 
 import logging
@@ -28,7 +29,7 @@ from speakerkit.inference import compiled_cache, export_cache
 from speakerkit.inference.batches import padded_length
 from speakerkit.inference.choice import Choice
 from speakerkit.inference.lean_openvino import import_openvino
-from speakerkit.inference.long_recordings import STEP, can_run_in_parts, embed_long, fbank_blocks
+from speakerkit.inference.long_recordings import can_run_in_parts, embed_long, fbank_blocks
 from speakerkit.models.model_info import ModelInfo
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,10 @@ openvino = import_openvino()
 FINE_GRID, MOST_FINE = 16, 512  # frames; longer ones lie on the grid of batches
 PRECISION = "INFERENCE_PRECISION_HINT"
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # of a quantised graph: what isn't quantised
-# One thread, not tied to a core: every worker would be tied to the same one. What is prepared for a shape isn't
-# kept once another comes (5 MB each, 6 ms to make again): who has many recordings brings them by length.
+# One thread, not tied to a core: every worker would be tied to the same one. Of what is prepared for a shape so much
+# is kept that like layers share it, and little once another shape comes: who has many recordings brings them by length.
 SETTINGS = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False, "CACHE_DIR": "",
-            "CPU_RUNTIME_CACHE_CAPACITY": 0}
+            "CPU_RUNTIME_CACHE_CAPACITY": 24}
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,10 @@ class OpenvinoRunner:
 
     def frame_outputs(self, features: np.ndarray) -> np.ndarray:
         """See ``Parts``."""
-        return self._run_network(features)[0, :, : -(-len(features) // STEP)]
+        return run(self.network, features[None], np.array([len(features)]))[0]
 
     def _run_network(self, features: np.ndarray) -> np.ndarray:
+        """On the grid."""
         padded = np.zeros((1, grid_length(len(features)), features.shape[1]), np.float32)
         padded[0, : len(features)] = features
         return run(self.network, padded, np.array([len(features)]))
@@ -150,7 +152,8 @@ def _cut_parts(graph: openvino.Model, choice: Choice) -> Iterator[tuple[str, ope
     last = FRAME_OUTPUTS if in_parts else EMBEDDING if convolved is None else CONVOLVED
     if fbank.filterbank != "kaldi":
         yield "fbank", cut(graph.clone(), FBANK, {FRAMED: [1, framed_samples(BLOCK_FRAMES, fbank)]})
-    yield "network", cut(graph.clone(), last, {FEATURES: [1, -1, fbank.num_columns], NUM_FRAMES: [1]})
+    network = cut(graph.clone(), last, {FEATURES: [1, -1, fbank.num_columns], NUM_FRAMES: [1]})
+    yield "network", without_masks(network) if in_parts else network
     if in_parts:
         yield "head", cut(graph.clone(), EMBEDDING, {STATISTICS: [1, -1]})
     if convolved:
@@ -165,6 +168,19 @@ def shape_of(model: openvino.Model, tensor: str) -> list[int] | None:
                 axes = list(port.get_partial_shape())[1:]
                 return [1, *(-1 if axis.is_dynamic else axis.get_length() for axis in axes)]
     return None
+
+
+def without_masks(model: openvino.Model) -> openvino.Model:
+    """The same for utterances that aren't padded: what is multiplied by a mask, all ones then, is taken as it is."""
+    for op in model.get_ops():
+        if op.get_type_name() != "Multiply":
+            continue
+        for mask, other in (op.inputs(), reversed(op.inputs())):
+            made_by = mask.get_source_output().get_node()
+            if made_by.get_type_name() == "Convert" and made_by.get_input_element_type(0) == openvino.Type.boolean:
+                for target in op.output(0).get_target_inputs():
+                    target.replace_source_output(other.get_source_output())
+    return model
 
 
 def cut(model: openvino.Model, output: str, inputs: dict[str, list[int]]) -> openvino.Model:

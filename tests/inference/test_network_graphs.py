@@ -6,7 +6,8 @@ import pytest
 import soundfile
 
 from speakerkit.config import SPEECHBRAIN_FBANK, FbankConfig, ModelConfig
-from speakerkit.inference import backends, onnx_export
+from speakerkit.features.graph_names import FEATURES, FRAME_OUTPUTS, NUM_FRAMES
+from speakerkit.inference import backends, onnx_export, openvino_runner
 from speakerkit.inference.loading import start_extractor
 from speakerkit.models import model_file
 
@@ -81,6 +82,24 @@ def test_bfloat16_keeps_statistics_and_attention_exact(exported, speech, plain_e
     extractor = start_extractor(choice)  # whose golden vector is met
     assert (extractor.runner.rest is None) == extractor.runner.in_parts  # then pooling lies between two parts
     assert cosine(extractor.runner.embed(speech[2]), plain_embedding(exported, speech[2])) >= 0.999
+
+
+@pytest.mark.parametrize("exported", ["eres2net", "eres2netv2", "res2net", "deviation"], indirect=True)
+def test_without_masks_it_is_the_masked_network_of_a_padded_utterance(exported):
+    choice = backends.choose_backend(exported.with_suffix(".onnx"), "cpu", "float32", "openvino")
+    runner, core = start_extractor(choice).runner, openvino_runner.openvino.Core()
+    inputs = {FEATURES: [1, -1, BINS], NUM_FRAMES: [1]}
+    masked = openvino_runner.cut(core.read_model(exported.with_suffix(".onnx")), FRAME_OUTPUTS, inputs)
+    compiled = core.compile_model(masked, "CPU", openvino_runner.SETTINGS | {openvino_runner.PRECISION: "f32"})
+    for frames in (1, 8, 203):
+        padded = np.random.default_rng(frames).standard_normal((1, 224, BINS)).astype(np.float32)
+        slow = openvino_runner.run(compiled, padded, np.array([frames]))[0, :, : -(-frames // 8)]
+        ours = runner.frame_outputs(padded[0, :frames])
+        assert ours.shape == slow.shape
+        np.testing.assert_allclose(ours, slow, atol=1e-5 * np.abs(slow).max())
+    kinds = [{op.get_type_name() for op in model.get_ops()}
+             for model in (masked.clone(), openvino_runner.without_masks(masked))]
+    assert ["Less" in found for found in kinds] == [True, False]
 
 
 def test_the_file_says_what_the_model_says(exported):
