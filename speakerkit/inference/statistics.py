@@ -18,9 +18,10 @@ class TimeStatistics:
         number = outputs.shape[1]
         if number == 0:
             return
-        outputs = outputs.astype(np.float64)
-        mean = outputs.mean(axis=1)
-        squares = np.square(outputs - mean[:, None]).sum(axis=1)
+        outputs = outputs.swapaxes(0, 1).astype(np.float64, order="C")  # sums over the first axis take whole rows
+        mean = outputs.mean(axis=0)
+        outputs -= mean
+        squares = np.square(outputs, out=outputs).sum(axis=0)
         total, difference = self.count + number, mean - self.mean
         self.squares = self.squares + squares + np.square(difference) * (self.count * number / total)
         self.mean = self.mean + difference * (number / total)
