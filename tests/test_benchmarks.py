@@ -115,6 +115,17 @@ def test_too_few_recordings_are_refused(tmp_path):
     assert "has 0 recordings; want 5 of them" in result.stderr
 
 
+@pytest.mark.parametrize("options, message", [
+    (["--speech-dir", "{}", "--peer-python", "python", "ecapa"], "NAME is ecapa; want one of wespeaker-resnet18, "),
+    (["--speech-dir", "{}", "--peer-python", "python"], "has 0 recordings; want 5"),
+])
+def test_what_measuring_equality_refuses(tmp_path, options, message):
+    words = [str(tmp_path) if word == "{}" else word for word in options]
+    done = subprocess.run([sys.executable, PROGRAM.with_name("measure_equality.py"), *words], capture_output=True,
+                          text=True, check=False)
+    assert (done.returncode, message in done.stderr, done.stdout) == (2, True, ""), done.stderr
+
+
 def test_the_simulation_of_scale_runs_every_stage_on_stand_ins(tmp_path: Path) -> None:
     program = PROGRAM.with_name("simulate_scale.py")
     done = subprocess.run([sys.executable, program, "--sizes", "200", "--dim", "8", "--work-dir", tmp_path],
