@@ -14,6 +14,7 @@ from torch import nn
 
 from speakerkit.errors import DataError
 from speakerkit.io import output
+from speakerkit.models import onnx_file
 from speakerkit.models.golden import compare_golden, golden_embedding
 from speakerkit.models.model_header import read_info
 from speakerkit.models.model_info import METADATA_KEY, ModelInfo, facts_as_json, sha256_of
@@ -147,6 +148,8 @@ def load_model(path: str | os.PathLike, golden: bool = True) -> SpeakerModel:
 
 def _read_tensors(path: str | os.PathLike, info: ModelInfo) -> tuple[bytes, dict[str, torch.Tensor]]:
     """A model file's bytes and its tensors, held against the SHA-256 that it names."""
+    if onnx_file.is_onnx_file(path):
+        raise DataError(path, "is an ONNX model, a graph to be run; want the .safetensors that it was made from")
     try:
         data = Path(path).read_bytes()
         tensors = safetensors.torch.load(data)

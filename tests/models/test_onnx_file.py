@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from speakerkit.config import FbankConfig, ModelConfig
 from speakerkit.errors import DataError
-from speakerkit.models import onnx_file
+from speakerkit.models import model_file, onnx_file
 from speakerkit.models.find import find_model
 from speakerkit.models.model_header import read_info
 from speakerkit.models.model_info import ModelInfo, facts_as_json
@@ -33,6 +33,11 @@ def test_what_was_written_is_read(tmp_path):
     assert info == read_info(path) == INFO and facts == {"precision": "float32", "num_parameters": 7}
     assert find_model(path) == path
     assert {item.key: item.value for item in onnx.load_from_string(data).metadata_props}["speakerkit"]
+
+
+def test_its_weights_are_not_to_be_had(tmp_path):
+    with pytest.raises(DataError, match="is an ONNX model, a graph to be run; want the .safetensors that it was made"):
+        model_file.load_model(make_file(tmp_path / "tiny.onnx"))
 
 
 def test_every_cut_and_many_changed_bytes_are_refused(tmp_path):
