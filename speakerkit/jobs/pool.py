@@ -80,13 +80,7 @@ def run_tasks(
             set_up()
         yield from map(function, tasks)
         return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    executor = concurrent.futures.ProcessPoolExecutor(
-        nj,
-        mp_context=multiprocessing.get_context(method),
-        initializer=_start_worker,
-        initargs=(os.getpid(), set_up),
-    )
+    executor = _make_workers(nj, set_up)
     waiting: collections.deque = collections.deque()
     remaining = iter(tasks)
     done = False
@@ -102,15 +96,24 @@ def run_tasks(
             waiting.popleft()
         done = True
     except concurrent.futures.process.BrokenProcessPool:
-        lost = [task for task, future in waiting if not future.done() or future.exception() is not None]
-        hand = "; ".join(describe(task) for task in lost[:nj])
-        raise MachineError(
-            f"a worker died, probably for want of memory; in hand: {hand}; fewer --nj need less"
-        ) from None
+        raise _lost_worker(waiting, nj, describe) from None
     finally:
         if not done:
             _end_workers(executor)
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _make_workers(nj: int, set_up: Callable[[], None] | None) -> concurrent.futures.ProcessPoolExecutor:
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    return concurrent.futures.ProcessPoolExecutor(nj, mp_context=multiprocessing.get_context(method),
+                                                  initializer=_start_worker, initargs=(os.getpid(), set_up))
+
+
+def _lost_worker(waiting: Iterable[tuple], nj: int, describe: Callable[[Any], str]) -> MachineError:
+    """What is told of a worker that died: the tasks that it may have had in hand."""
+    lost = [task for task, future in waiting if not future.done() or future.exception() is not None]
+    hand = "; ".join(describe(task) for task in lost[:nj])
+    return MachineError(f"a worker died, probably for want of memory; in hand: {hand}; fewer --nj need less")
 
 
 def run_threads(function: Callable[[Any], Any], items: list, nj: int) -> list:
