@@ -1,5 +1,7 @@
 """What OpenVINO has compiled, kept beside the exported model: taken up again in a quarter of the time.
 
+Kept is what has given the model's golden vector, so that it needn't be tried before workers are started.
+
 A file is mapped into memory, so worker processes share one copy of the weights. Its name is made of the model's
 hash, the precision and what the processor can do; its header says which OpenVINO with which settings made it, and what
 the model file says of itself. All of it is held against SHA-256 before OpenVINO sees a byte.
@@ -55,6 +57,20 @@ def read_info(sha256: str, precision: str) -> ModelInfo | None:
         return parse_facts(header["info"], path) if header and header.get("sha256") == sha256 else None
     except (DataError, KeyError):
         return None
+
+
+def has_held(choice: Choice) -> bool:
+    """Whether there are parts that the OpenVINO that is installed has compiled, which isn't imported for it."""
+    from importlib import metadata
+
+    path = kept_path(choice.sha256, choice.precision)
+    header = path and _read_header(path)
+    if not header or header.get("sha256") != choice.sha256:
+        return False
+    try:
+        return header["made_by"]["openvino"].startswith(f"{metadata.version('openvino')}-")
+    except (KeyError, metadata.PackageNotFoundError):
+        return False
 
 
 def map_parts(choice: Choice, made_by: dict) -> dict[str, np.ndarray] | None:

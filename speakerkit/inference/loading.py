@@ -6,6 +6,7 @@ import sys
 from multiprocessing.connection import Connection
 
 from speakerkit.errors import DataError
+from speakerkit.inference import compiled_cache
 from speakerkit.inference.child_signals import signals_held, take_signals_as_child
 from speakerkit.inference.choice import Choice
 from speakerkit.inference.extractor import Extractor
@@ -31,7 +32,8 @@ def try_out(choice: Choice, forks: bool = False) -> GoldenError | None:
 
     Args:
         choice: kept ready for ``start_extractor`` where it holds.
-        forks: this process will fork workers; OpenVINO, whose threads a fork would lose, is then tried in a child.
+        forks: this process will fork workers; OpenVINO, whose threads a fork would lose, is then tried in a child,
+            once: what it compiles there is kept.
 
     Raises:
         DataError: a damaged model.
@@ -40,7 +42,7 @@ def try_out(choice: Choice, forks: bool = False) -> GoldenError | None:
         return None
     _tried.clear()
     if forks and choice.backend == "openvino" and "openvino" not in sys.modules:
-        error = _try_in_child(choice)
+        error = None if compiled_cache.has_held(choice) else _try_in_child(choice)
         _tried.update({} if error else {_key(choice): None})
         return error
     try:
@@ -99,4 +101,8 @@ def _start(choice: Choice) -> Extractor:
     info = choice.info
     golden = runner.embed(golden_signal(info.fbank.sample_rate))
     cosine = compare_golden(golden, info.golden, choice.path, choice.precision)
+    if choice.backend == "openvino":
+        from speakerkit.inference.openvino_runner import keep_compiled
+
+        keep_compiled(choice, runner)
     return Extractor(runner, choice, cosine)

@@ -118,8 +118,7 @@ def load_runner(choice: Choice) -> OpenvinoRunner:
         DataError: OpenVINO refuses it.
     """
     core, hints = openvino.Core(), _hints(choice)
-    made_by = {"openvino": openvino.get_version(), "settings": SETTINGS, "hints": hints}
-    kept = compiled_cache.map_parts(choice, made_by)
+    kept = compiled_cache.map_parts(choice, _made_by(choice))
     try:
         if kept is not None:
             weights = {name: openvino.Tensor(data, shared_memory=True) for name, data in kept.items()}
@@ -134,8 +133,19 @@ def load_runner(choice: Choice) -> OpenvinoRunner:
                     for name, part in _cut_parts(core.read_model(graph), choice)}
     except RuntimeError as error:
         raise DataError(choice.path, f"OpenVINO refuses it: {' '.join(str(error).split())}") from None
-    compiled_cache.keep_parts(choice, made_by, {name: c.export_model().getvalue() for name, c in compiled.items()})
     return OpenvinoRunner(choice.info, **compiled)
+
+
+def keep_compiled(choice: Choice, runner: OpenvinoRunner) -> None:
+    """Keep what was compiled for the next time; for a runner that gives the model's golden vector."""
+    if not runner.weights:
+        compiled = {name: part for name in _hints(choice) if (part := getattr(runner, name)) is not None}
+        data = {name: part.export_model().getvalue() for name, part in compiled.items()}
+        compiled_cache.keep_parts(choice, _made_by(choice), data)
+
+
+def _made_by(choice: Choice) -> dict:
+    return {"openvino": openvino.get_version(), "settings": SETTINGS, "hints": _hints(choice)}
 
 
 def _hints(choice: Choice) -> dict[str, str]:

@@ -132,3 +132,30 @@ def test_onnx_export_is_needed_for_the_first_only(cache, models, monkeypatch):
     for path in cache.glob("*.onnx"):
         path.unlink()
     assert load_extractor(models["resnet34"], "cpu", "float32", "openvino").backend == "openvino"
+
+
+def test_what_has_held_is_not_tried_again_before_workers_are_forked(cache, models, tmp_path):
+    loaded = model_file.load_model(models["resnet34"])
+    wrong = dataclasses.replace(loaded.info, golden=loaded.info.golden[::-1])
+    (tmp_path / "wrong.onnx").write_bytes(onnx_export.to_onnx(dataclasses.replace(loaded, info=wrong))[0])
+    code = f"""
+import contextlib, sys
+from importlib import metadata
+from speakerkit.inference import backends, loading
+from speakerkit.errors import DataError
+tried, try_in_child = [], loading._try_in_child
+loading._try_in_child = lambda choice: tried.append(choice) or try_in_child(choice)
+def choose(path):
+    loading._tried.clear()
+    with contextlib.suppress(DataError):
+        backends.choose_backend(path, "cpu", "auto", "openvino", forks=True)
+    return len(tried)
+good, bad = {str(models['resnet34'])!r}, {str(tmp_path / 'wrong.onnx')!r}
+print(choose(good), choose(good))
+metadata.version = lambda name: "0.1"
+print(choose(good))
+before = choose(bad)
+print(choose(bad) > before, "openvino" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
+    assert result.stdout.splitlines() == ["1 1", "2", "True False"], result.stderr
