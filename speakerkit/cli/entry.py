@@ -22,12 +22,26 @@ __all__ = [
 log = logging.getLogger("speakerkit")
 
 
+PATHS = ("FILE", "DIR", "FILE|FOLDER", "MODEL", "YAML", "RECORDING")  # options that take one
+
+
 class _Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """Where a positional may be left out, options still stand anywhere, which argparse alone forbids."""
         if any(action.nargs in ("?", "*") and not action.option_strings for action in self._actions):
-            return self.parse_intermixed_args(args, namespace)
-        return super().parse_args(args, namespace)
+            parsed = self.parse_intermixed_args(args, namespace)
+        else:
+            parsed = super().parse_args(args, namespace)
+        self._refuse_empty(parsed)
+        return parsed
+
+    def _refuse_empty(self, parsed: argparse.Namespace) -> None:
+        """An unset variable of a script: as a path it would be the working folder, as an option be passed over."""
+        for action in self._actions:
+            value = getattr(parsed, action.dest, None)
+            is_path = not action.option_strings or action.metavar in PATHS
+            if is_path and "" in (value if isinstance(value, list) else [value]):
+                self.error(f"argument {'/'.join(action.option_strings) or action.metavar or action.dest}: is empty")
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: {message}\nhint: {self.prog} --help\n")

@@ -3,7 +3,6 @@
 import argparse
 
 from speakerkit.cli import entry
-from speakerkit.errors import ConfigError
 
 FORMATS = """\
 DATA_DIR   wav.scp ('<id> <path>' a line) and, where utterances are stretches of recordings,
@@ -55,8 +54,6 @@ def _speeds(text: str) -> tuple[float, ...]:
 def make_fbank(args: argparse.Namespace) -> None:
     from speakerkit.config import FbankConfig, read_system
 
-    if args.output_dir == "":
-        raise ConfigError("--output-dir is empty")
     fbank = read_system(args.config).fbank if args.config else FbankConfig()
     from speakerkit.jobs import feature_parts, make_fbank
 

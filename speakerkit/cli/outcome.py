@@ -123,6 +123,8 @@ def _translated(error: BaseException) -> BaseException:
         return MachineError(f"{error.filename or 'output'}: {error.strerror}")
     if isinstance(error, OSError) and error.errno in OUT_OF_REACH and error.filename is not None:
         return MachineError(f"{os.fsdecode(error.filename)}: can't be reached: {error.strerror.lower()}")
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # os.getcwd alone says no name
+        return MachineError("the working folder is gone; want one that is there")
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
         return MachineError(f"out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     return error

@@ -53,6 +53,8 @@ ENDS = [  # what is raised, exit code, status, the line on stderr
     (FULL, 75, "machine-failed", "do-thing: out.ark: No space left on device"),
     (PermissionError(errno.EACCES, "Permission denied", "secret/a"), 75, "machine-failed",
      "do-thing: secret/a: can't be reached: permission denied"),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory"), 75, "machine-failed",  # os.getcwd's
+     "do-thing: the working folder is gone; want one that is there"),
     (OSError(errno.ENAMETOOLONG, "File name too long", b"a"), 75, "machine-failed",
      "do-thing: a: can't be reached: file name too long"),
     (MemoryError("40 GB"), 75, "machine-failed", "do-thing: out of memory: 40 GB"),
@@ -63,6 +65,25 @@ ENDS = [  # what is raised, exit code, status, the line on stderr
     (KeyboardInterrupt(), 130, "stopped", "do-thing: stopped by Ctrl-C"),
     (stopping.Terminated(), 143, "stopped", "do-thing: stopped by SIGTERM"),
 ]
+
+
+@pytest.mark.parametrize("words, name", [
+    (["", "out"], "in"), (["in", ""], "EXP_DIR"), (["in", "out", "more", ""], "more"),
+    (["in", "out", "--json", ""], "--json"), (["in", "out", "--init", ""], "--init"),
+    (["in", "out", "--enrol", "a", ""], "--enrol"),
+])
+def test_an_empty_path_is_refused(capsys, words, name):
+    """What an unset variable of a script gives: `train-model "$data" "$exp"` would train into the working folder."""
+    parser = entry.make_parser("do-thing", "Do a thing.", "do-thing --quiet")
+    parser.add_argument("in")
+    parser.add_argument("out", metavar="EXP_DIR")
+    parser.add_argument("more", nargs="*")
+    parser.add_argument("--init", metavar="MODEL")
+    parser.add_argument("--enrol", metavar="RECORDING", nargs="+")
+    parser.add_argument("--domain", metavar="TEXT")
+    assert entry.run(parser, pytest.fail, words) == 2
+    assert capsys.readouterr().err == f"do-thing: argument {name}: is empty\nhint: do-thing --help\n"
+    assert entry.run(parser, lambda args: None, ["in", "out", "--domain", ""]) == 0
 
 
 @pytest.mark.parametrize("error, code, status, line", ENDS, ids=lambda value: type(value).__name__)

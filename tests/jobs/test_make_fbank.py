@@ -337,7 +337,7 @@ def test_a_second_writer_is_refused(command, make_data):
     (["--speeds", "nan", "--output-dir", "x"], "not a number from 0.5 to 2"),
     (["--speeds", "3", "--output-dir", "x"], "not a number from 0.5 to 2"),
     (["--output-dir", "DATA"], "is DATA_DIR itself"),
-    (["--output-dir", ""], "--output-dir is empty"),
+    (["--output-dir", ""], "argument --output-dir: is empty"),
     (["--config", "gone.toml"], "gone.toml: no such file"),
 ])
 def test_command_lines_that_cannot_be(command, make_data, options, message):
