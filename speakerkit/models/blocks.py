@@ -2,7 +2,8 @@
 
 Tensors are (batch, channels, time, frequency). ``lengths`` is (batch,) valid time steps of a padded
 batch, or None when nothing is padded. Everything that looks at neighbours in time sets what lies
-past ``lengths`` to zero first, so an utterance sees the zeros it would see alone.
+past ``lengths`` to zero first, so an utterance sees the zeros it would see alone. A ReLU is made in the memory of
+what it is of, which no gradient needs: batch norm's is computed from its input.
 """
 
 import torch
@@ -89,10 +90,10 @@ class ResidualBlock(nn.Module):
         shortcut = x if self.shortcut is None else self.shortcut(strided)
         after = halved(lengths, self.time_stride)
         if self.pre_activation:
-            x = self.conv1(F.relu(self.norm1(x)), lengths)
-            return self.conv2(F.relu(self.norm2(x)), after) + shortcut
-        x = F.relu(self.norm1(self.conv1(x, lengths)))
-        return F.relu(self.norm2(self.conv2(x, after)) + shortcut)
+            x = self.conv1(F.relu(self.norm1(x), inplace=True), lengths)
+            return self.conv2(F.relu(self.norm2(x), inplace=True), after) + shortcut
+        x = F.relu(self.norm1(self.conv1(x, lengths)), inplace=True)
+        return F.relu(self.norm2(self.conv2(x, after)) + shortcut, inplace=True)
 
 
 class BottleneckBlock(nn.Module):
@@ -124,9 +125,9 @@ class BottleneckBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         shortcut = x if self.shortcut is None else self.shortcut(x[:, :, :: self.stride, :: self.stride])
-        x = F.relu(self.norm1(self.conv1(x)))
-        x = F.relu(self.norm2(self.conv2(x, lengths)))
-        return F.relu(self.norm3(self.conv3(x)) + shortcut)
+        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        x = F.relu(self.norm2(self.conv2(x, lengths)), inplace=True)
+        return F.relu(self.norm3(self.conv3(x)) + shortcut, inplace=True)
 
 
 class ResidualTrunk(nn.Module):
@@ -153,7 +154,7 @@ class ResidualTrunk(nn.Module):
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None):
         """(batch, num_frames, bins) to ((batch, out_channels, ceil(frames / 8), ceil(bins / 8)), lengths there)."""
-        x = F.relu(self.stem_norm(self.stem(features.unsqueeze(1), lengths)))
+        x = F.relu(self.stem_norm(self.stem(features.unsqueeze(1), lengths)), inplace=True)
         for block in self.blocks:
             x = block(x, lengths)
             lengths = halved(lengths, block.time_stride)
