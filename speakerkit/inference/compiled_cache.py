@@ -29,7 +29,7 @@ from speakerkit.models.model_info import ModelInfo, facts_as_json, parse_facts
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"speakerkit-ov-1\n"
+MAGIC = b"speakerkit-ov-2\n"
 PAGE = 4096
 MOST_HEADER_BYTES = 1 << 20
 _LENGTH = struct.Struct("<Q")
