@@ -1,6 +1,7 @@
 """A compiled step computes what the plain one does, and where nothing can be compiled training goes on."""
 
 import logging
+import shutil
 
 import pytest
 import torch
@@ -58,3 +59,31 @@ def test_a_run_is_compiled_where_it_is_asked_for(train_dir, make_system, tmp_pat
     for key, value in shas[0].items():
         torch.testing.assert_close(shas[1][key], value, rtol=1e-3, atol=1e-4)
     assert "not compiled" not in caplog.text
+
+
+@pytest.mark.timeout(900)  # half a minute of processor time, mostly tracing and g++
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles with g++, which isn't here")
+def test_a_run_that_inductor_compiles_is_the_plain_one_and_goes_on_exactly(
+    train_dir, make_system, tmp_path, caplog
+):
+    """The C++ is written and compiled for real."""
+    options = train.TrainOptions(device="cpu", precision="float32", nj=1, show=False)
+
+    def trained(name, is_compiled):
+        system = make_system(num_steps=4, checkpoint_interval=2, average_from=1.0, compile=is_compiled)
+        train.train_model(train_dir, tmp_path / name, system, options, AudioOptions(), lambda n: 0, {})
+        return model_file.load_model(tmp_path / name / "model.safetensors").network.state_dict()
+
+    plain, straight = trained("plain", False), trained("compiled", True)
+    assert "not compiled" not in caplog.text and torch._dynamo.utils.counters["inductor"]
+    for key, value in plain.items():
+        torch.testing.assert_close(straight[key], value, rtol=1e-3, atol=1e-4)
+    shutil.copytree(tmp_path / "compiled", tmp_path / "resumed")
+    for name in ("model.safetensors", "checkpoints/step-0000004.safetensors"):  # as if killed after its third step
+        (tmp_path / "resumed" / name).unlink()
+    torch.compiler.reset()
+    caplog.set_level(logging.INFO)
+    resumed = trained("resumed", True)
+    assert "going on at step 2: " in caplog.text
+    for key, value in straight.items():
+        torch.testing.assert_close(resumed[key], value, rtol=0, atol=0)
