@@ -27,14 +27,14 @@ def make_forward(network: nn.Module, is_compiled: bool, device: torch.device) ->
     if not is_compiled:
         return forward
     mode = "reduce-overhead" if device.type == "cuda" and BACKEND == "inductor" else None
-    fault = _find_fault(device)
+    fault = find_fault(device)
     if fault:
         log.warning("[training] compile: not here, steps are not compiled: %s", fault)
         return forward
     return torch.compile(forward, dynamic=False, mode=mode, backend=BACKEND)
 
 
-def _find_fault(device: torch.device) -> str:
+def find_fault(device: torch.device) -> str:
     """Why torch.compile doesn't work here, in a line; empty where it does."""
     try:
         torch.compile(lambda x: (x * 2).sum() + 1, backend=BACKEND)(torch.ones(8, device=device))

@@ -29,9 +29,12 @@ def bench_training_step(context: Context) -> Section:
     plain = "WeSpeaker's network and loss, eager float32" if checkout else "plain eager loop, float32"
     contenders = [Contender(plain, context.program("training_step.py", "plain", *numbers, *[checkout] * bool(checkout)),
                             warm_up=(), timed_inside=True)]
-    for precision in ("float32", "bfloat16")[: 1 + device.cpu_has_bfloat16()]:
-        contenders.append(Contender(f"speakerkit, {precision}", context.program(
-            "training_step.py", f"ours-{precision}", *numbers), warm_up=(), timed_inside=True))
+    precisions = ("float32", "bfloat16")[: 1 + device.cpu_has_bfloat16()]
+    ways = [(f"speakerkit, {precision}", f"ours-{precision}") for precision in precisions]
+    ways.append((f"speakerkit, {precisions[-1]}, compiled", f"compiled-{precisions[-1]}"))  # left out without compiler
+    for name, kind in ways:
+        contenders.append(Contender(name, context.program("training_step.py", kind, *numbers), warm_up=(),
+                                    timed_inside=True))
     results = context.run(contenders)
     rates = {name: f"{sizes.batch / median(results, name):.1f}" for name in results if results[name]["wall_s"]}
     notes = [f"batch {sizes.batch} x {numbers[1]} frames, {sizes.classes:,} classes; seconds of a step (median of "

@@ -1,7 +1,8 @@
 """Seconds of a training step, all cores: ours as train-model does it, or the plain eager loop.
 
-usage: training_step.py ours-float32|ours-bfloat16|plain BATCH FRAMES CLASSES STEPS [WESPEAKER_CHECKOUT]
+usage: training_step.py plain|KIND BATCH FRAMES CLASSES STEPS [WESPEAKER_CHECKOUT]
 
+KIND is ours-float32, ours-bfloat16, or compiled-float32, compiled-bfloat16 as with [training] compile = true.
 ``plain`` is contiguous float32 with SGD as the field's trainers have it; with WeSpeaker's checkout its own
 ResNet34 and arc_margin projection, else our network in its usual layout. All run on the same torch.
 """
@@ -22,7 +23,8 @@ def batch_of(batch: int, frames: int, classes: int) -> tuple[torch.Tensor, torch
     return features, torch.randint(classes, (batch,), generator=generator)
 
 
-def our_step(precision: torch.dtype, features: torch.Tensor, labels: torch.Tensor, classes: int):
+def our_step(precision: torch.dtype, features: torch.Tensor, labels: torch.Tensor, classes: int,
+             is_compiled: bool = False):
     """train_step of the training loop on a state and run as train.py makes them."""
     from speakerkit.config import SystemConfig
     from speakerkit.models import device
@@ -30,6 +32,7 @@ def our_step(precision: torch.dtype, features: torch.Tensor, labels: torch.Tenso
     from speakerkit.training import loop
     from speakerkit.training.aam_softmax import AamSoftmax
     from speakerkit.training.checkpoint import TrainingState
+    from speakerkit.training.forward import find_fault, make_forward
     from speakerkit.training.optimiser import make_optimiser
 
     device.keep_freed_memory()
@@ -40,7 +43,11 @@ def our_step(precision: torch.dtype, features: torch.Tensor, labels: torch.Tenso
     network = device.to_channels_last(network)
     loss = AamSoftmax(system.model.embedding_dim, classes, system.loss.scale, generator)
     state = TrainingState(network, loss, make_optimiser([network, loss], system.training))
-    run = loop.Run(system, 1000, None, Path(), torch.device("cpu"), precision, 0, 0, lambda _: 0, "", False)
+    cpu = torch.device("cpu")
+    if is_compiled and (fault := find_fault(cpu)):
+        sys.exit(f"training_step.py: can't be compiled here: {fault}")
+    run = loop.Run(system, 1000, None, Path(), cpu, precision, 0, 0, lambda _: 0, "", False,
+                   forward=make_forward(network, is_compiled, cpu))
     return lambda: loop.train_step(state, run, features, labels)
 
 
@@ -91,7 +98,8 @@ def main(kind: str, batch: str, frames: str, classes: str, steps: str, checkout:
     if kind == "plain":
         step = plain_step(features, labels, int(classes), checkout)
     else:
-        step = our_step(getattr(torch, kind.removeprefix("ours-")), features, labels, int(classes))
+        whose, precision = kind.split("-")
+        step = our_step(getattr(torch, precision), features, labels, int(classes), whose == "compiled")
     taken = []
     for _ in range(int(steps) + 1):
         began = time.perf_counter()
