@@ -54,7 +54,7 @@ class TrainingConfig:
     valid_interval: int = 1000  # steps
     keep_checkpoints: int = 2
     features_on: str = "workers"  # where recordings become features: workers, or device: batched, next to the network
-    compile: bool = False  # torch.compile of the step: a minute and a C++ compiler; gains 1 % on a CPU without AMX
+    compile: bool = False  # torch.compile of the step: a minute and a C++ compiler; no gain on a CPU without AMX
 
     def __post_init__(self):
         require(self.num_steps >= 0 and self.num_epochs > 0, "num_steps is negative or num_epochs not positive")
