@@ -16,6 +16,7 @@ COMPACT_FROM = 4096  # rows; fewer are searched at once
 _BLOCK = 4096        # rows side by side: their 16-bit sums stay in the nearest cache
 _GROUP = 256         # rows of which the largest product is taken at a time
 _LARGEST = 32766     # of a product in 16 bits
+_FEW = 64            # rows that are scored in float64 without being told apart in float32 before
 _ROUNDOFF = 2.0**-24  # of float32
 _MOST_VALUES = 1 << 22  # computed in float64 at a time: 32 MB
 
@@ -67,7 +68,7 @@ class NearestRows:
         places = None
         if self._compact is not None and count <= len(self.rows) // 64:
             places = self._candidates(query, count)
-        if places is None or len(places) > max(_BLOCK, 8 * count):
+        if places is None or len(places) > max(_FEW, 8 * count):
             places = self._closer_candidates(query, count, places)
         scores = exact_products(self.rows, places, query)
         return places[np.argsort(-scores, kind="stable")[:count]].tolist()
