@@ -21,7 +21,7 @@ from speakerkit.io.tables import (
     write_table,
 )
 
-__all__ = ["DataDir", "read_data_dir", "read_tables", "write_data_dir"]
+__all__ = ["DataDir", "check_folder", "read_data_dir", "read_tables", "write_data_dir"]
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,27 @@ class DataDir:
     trials_path: str | None = None
 
 
+def check_folder(path: str | os.PathLike) -> None:
+    """Refuse what is no folder, or one whose files can't be opened: each would seem not to be there.
+
+    Raises:
+        DataError: no such folder, no folder, no right to go there or into it.
+    """
+    try:
+        os.stat(os.path.join(path, "."))
+    except NotADirectoryError:
+        raise DataError(path, "is no folder; wanted a data directory") from None
+    except PermissionError as error:
+        raise DataError(path, f"can't be read: {error.strerror.lower()}; wanted a data directory") from None
+    except OSError:
+        raise DataError(path, "no such folder; wanted a data directory") from None
+
+
 def read_data_dir(path: str | os.PathLike) -> DataDir:
     """Read the tables of a data directory, each by itself.
 
     Raises:
-        DataError: no such folder. DataErrors: every faulty line of every table.
+        DataError: as check_folder does. DataErrors: every faulty line of every table.
     """
     faults: list[DataError] = []
     data = read_tables(path, faults)
@@ -72,10 +88,9 @@ def read_tables(path: str | os.PathLike, faults: list[DataError]) -> DataDir:
     """What can be read of a data directory's tables; every faulty line of the others is added to ``faults``.
 
     Raises:
-        DataError: no such folder.
+        DataError: as check_folder does.
     """
-    if not os.path.isdir(path):
-        raise DataError(path, "is no folder; wanted a data directory" if os.path.exists(path) else "no such folder")
+    check_folder(path)
 
     def read(name: str, reader: Callable):
         file_path = os.path.join(path, name)

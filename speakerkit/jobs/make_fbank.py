@@ -90,8 +90,7 @@ def _check_speeds(source_dir: str | os.PathLike, job: FbankJob) -> None:
 
 
 def _read_inputs(source_dir: str | os.PathLike, job: FbankJob) -> _Inputs:
-    if not os.path.isdir(source_dir):
-        raise DataError(source_dir, "no such folder; wanted a data directory")
+    data_dir.check_folder(source_dir)
     folder = Path(source_dir)
     wav_scp, segments, utt2utts, utt2spk = (folder / name for name in ("wav.scp", "segments", "utt2utts", "utt2spk"))
     segments, utt2utts = (path if path.exists() else None for path in (segments, utt2utts))

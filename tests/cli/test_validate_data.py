@@ -44,7 +44,7 @@ def test_faults_are_told_line_by_line_at_most_ten(folder, capsys):
 
 def test_no_such_folder(tmp_path, capsys):
     assert validate_data.main([str(tmp_path / "nope")]) == 1
-    assert capsys.readouterr().err == f"validate-data: {tmp_path}/nope: no such folder\n"
+    assert capsys.readouterr().err == f"validate-data: {tmp_path}/nope: no such folder; wanted a data directory\n"
     assert list(tmp_path.iterdir()) == []  # Kaldi's fix_data_dir.sh makes the folder
 
 

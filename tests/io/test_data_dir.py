@@ -84,6 +84,19 @@ def test_no_folder(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_folder_that_may_not_be_entered(folder):
+    folder.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)  # root may enter any
+        with pytest.raises(DataError, match="data: can't be read: permission denied; wanted a data directory"):
+            data_dir.read_data_dir(folder)
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+
+
 def test_faults_of_all_tables_come_together(folder):
     (folder / "wav.scp").write_text("a-1\na-2 -\nb-1 ~/x.wav\n")
     (folder / "utt2spk").write_text("a-1 a x\n")
