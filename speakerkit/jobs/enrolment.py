@@ -98,8 +98,8 @@ def enrol_speakers(pairs: Sequence[tuple[str, str]], path: str | os.PathLike, op
     voices = enrol(path, samples, extractor)
     report.update(num_speakers=len(voices), num_recordings=len(voices.file.recordings),
                   num_new_speakers=len({speaker for speaker, _ in pairs} - before))
-    log.info("now enrolled: %s of %s, %d of them new", counted(len(voices.file.recordings), "recording"),
-             counted(len(voices), "speaker"), report["num_new_speakers"])
+    log.info("now enrolled: %s of %s; %s", counted(len(voices.file.recordings), "recording"),
+             counted(len(voices), "speaker"), counted(report["num_new_speakers"], "new speaker"))
 
 
 def read_pairs(folder: str | os.PathLike) -> list[tuple[str, str]]:

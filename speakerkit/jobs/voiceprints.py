@@ -102,19 +102,21 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def load_voiceprints(path: str | os.PathLike, extractor, refresh: bool = True) -> Voiceprints:
+def load_voiceprints(path: str | os.PathLike, extractor, refresh: bool = True,
+                     content: VoiceprintFile | None = None) -> Voiceprints:
     """Read a voiceprint file for a model; embeddings of another model are made again from the recordings.
 
     Args:
         path: the file.
         extractor: inference.extractor.Extractor.
         refresh: False refuses a file of another model.
+        content: what `read_voiceprints` has just given for that path; default: it is read here.
 
     Raises:
         DataError: no voiceprint file, damaged, of another model and not `refresh`.
         DataErrors: recordings that are gone, have changed, or came from memory, so that they can't be made again.
     """
-    voices = Voiceprints(read_voiceprints(path), os.fspath(path))
+    voices = Voiceprints(read_voiceprints(path) if content is None else content, os.fspath(path))
     if voices.file.model_sha256 == extractor.sha256:
         _check_dim(voices, extractor)
         return voices
@@ -256,10 +258,10 @@ def identify_speaker(path: str | os.PathLike, test: str, options, top: int, repo
         raise
     if options.vad:
         recording = _keep_speech(recording, options.audio_options, report)
-    read_voiceprints(path)  # a file that is none is told before torch is loaded
+    content = read_voiceprints(path)  # a file that is none is told before torch is loaded
     extractor = load_extractor(options)
     report.update(model=extractor.info.name, sha256=extractor.sha256, precision=extractor.precision_name)
-    voices = load_voiceprints(path, extractor)
+    voices = load_voiceprints(path, extractor, content=content)
     found = identify(voices, recording, extractor, top)
     best = found.matches[0]
     report.update(dataclasses.asdict(best) | {"speaker": found.speaker, "nearest": best.speaker})

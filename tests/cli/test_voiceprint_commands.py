@@ -63,14 +63,14 @@ def as_lines(text):
 
 def test_enrol_identify_list_remove(enrol, identify, model, wavs, tmp_path, capsys):
     voices = tmp_path / "people.voices"
-    assert "now enrolled: 1 recording of 1 speaker, 1 of them new" in enrol("--speaker", "anna", wavs[0], voices).err
+    assert "now enrolled: 1 recording of 1 speaker; 1 new speaker" in enrol("--speaker", "anna", wavs[0], voices).err
     assert "nearest of 1 speaker: 'anna'" in identify(wavs[0], voices).err
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "wav.scp").write_text(f"u1 {wavs[2]}\nu2 {wavs[4]}\n")
     (folder / "utt2spk").write_text("u1 ben\nu2 王\n")
     told = enrol(folder, voices, "--json", tmp_path / "j").err
-    assert "now enrolled: 3 recordings of 3 speakers, 2 of them new" in told
+    assert "now enrolled: 3 recordings of 3 speakers; 2 new speakers" in told
     report = json.loads((tmp_path / "j").read_text())
     assert (report["num_speakers"], report["num_recordings"], report["num_new_speakers"]) == (3, 3, 2)
     assert enrol("--list", voices).out == "anna 1 1.50\nben 1 1.50\n王 1 1.50\n"
