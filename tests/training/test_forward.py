@@ -42,9 +42,72 @@ def test_where_it_cannot_be_compiled_the_log_says_so_in_a_line(network, monkeypa
 
     monkeypatch.setattr(torch, "compile", refuse)
     made = forward.make_forward(network, True, CPU)
+    embedding = made(torch.zeros(2, 40, 24))[0]
+    assert embedding.shape == (2, 16) and embedding.requires_grad
     assert caplog.messages == ["[training] compile: not here, steps are not compiled: RuntimeError: no working C++ "
                                "compiler"]
-    assert made(torch.zeros(2, 40, 24))[0].shape == (2, 16)
+
+
+@pytest.fixture
+def compiler_that_fails(monkeypatch):
+    """``compiler_that_fails(at)``: forwards or gradients break when they are run, as where its cache was cut."""
+
+    def fail(at):
+        class Broken(torch.autograd.Function):
+            @staticmethod
+            def forward(context, value):
+                if at == "forward":
+                    raise ImportError("/tmp/cache/ab.main.so: file too short\n(a traceback)")
+                return value.clone()
+
+            @staticmethod
+            def backward(context, gradient):
+                raise ImportError("/tmp/cache/cd.main.so: file too short")
+
+        def compile_(plain, **options):
+            return lambda features: tuple(Broken.apply(output) for output in plain(features))
+
+        monkeypatch.setattr(torch, "compile", compile_)
+
+    return fail
+
+
+@pytest.mark.parametrize("at, file", [("forward", "ab"), ("gradient", "cd")])
+def test_a_compiler_that_fails_late_costs_no_run(
+    train_dir, make_system, tmp_path, compiler_that_fails, caplog, at, file
+):
+    """Its weights are those of a run that was never to be compiled, batch norm and all."""
+
+    def trained(name, is_compiled):
+        system = make_system(num_steps=2, average_from=1.0, head_only=0.0, compile=is_compiled)
+        options = train.TrainOptions(device="cpu", precision="float32", nj=1, show=False)
+        train.train_model(train_dir, tmp_path / name, system, options, AudioOptions(), lambda n: 0, {})
+        return model_file.load_model(tmp_path / name / "model.safetensors").network.state_dict()
+
+    plain = trained("plain", False)
+    compiler_that_fails(at)
+    fallen_back = trained("compiled", True)
+    assert caplog.text.count(f"steps are not compiled: ImportError: /tmp/cache/{file}.main.so: file too short\n") == 1
+    for key, value in plain.items():
+        torch.testing.assert_close(fallen_back[key], value, rtol=0, atol=0)
+
+
+def test_each_set_of_trained_weights_is_tried_once(network, monkeypatch):
+    calls = []
+
+    def compile_(plain, **options):
+        return lambda features: calls.append(len(features)) or plain(features)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    made, features = forward.make_forward(network, True, CPU), torch.ones(2, 40, 24)
+    network.eval()
+    trunk = [p for name in network.convolutional for p in getattr(network, name).parameters()]
+    for is_trained, wanted in ((True, 2), (True, 1), (False, 2), (False, 1), (True, 1)):
+        for parameter in trunk:
+            parameter.requires_grad_(is_trained)
+        calls.clear()
+        assert torch.equal(made(features)[0], network(features))
+        assert len(calls) == wanted
 
 
 def test_a_run_is_compiled_where_it_is_asked_for(train_dir, make_system, tmp_path, monkeypatch, caplog):

@@ -32,7 +32,7 @@ def our_step(precision: torch.dtype, features: torch.Tensor, labels: torch.Tenso
     from speakerkit.training import loop
     from speakerkit.training.aam_softmax import AamSoftmax
     from speakerkit.training.checkpoint import TrainingState
-    from speakerkit.training.forward import find_fault, make_forward
+    from speakerkit.training.forward import make_forward
     from speakerkit.training.optimiser import make_optimiser
 
     device.keep_freed_memory()
@@ -44,11 +44,15 @@ def our_step(precision: torch.dtype, features: torch.Tensor, labels: torch.Tenso
     loss = AamSoftmax(system.model.embedding_dim, classes, system.loss.scale, generator)
     state = TrainingState(network, loss, make_optimiser([network, loss], system.training))
     cpu = torch.device("cpu")
-    if is_compiled and (fault := find_fault(cpu)):
-        sys.exit(f"training_step.py: can't be compiled here: {fault}")
-    run = loop.Run(system, 1000, None, Path(), cpu, precision, 0, 0, lambda _: 0, "", False,
-                   forward=make_forward(network, is_compiled, cpu))
-    return lambda: loop.train_step(state, run, features, labels)
+    forward = make_forward(network, is_compiled, cpu)
+    run = loop.Run(system, 1000, None, Path(), cpu, precision, 0, 0, lambda _: 0, "", False, forward=forward)
+
+    def step() -> None:
+        loop.train_step(state, run, features, labels)
+        if is_compiled and forward.fault:
+            sys.exit(f"training_step.py: can't be compiled here: {forward.fault}")
+
+    return step
 
 
 def plain_network(classes: int, checkout: str | None):
